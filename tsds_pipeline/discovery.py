@@ -1,0 +1,135 @@
+"""The one scan of a project folder: its sources and tasks, their files and the versions of their contents.
+
+The sensor, the schedules, `tsds refresh` and `tsds status` all use it. Where files may be is in ``places``,
+how they are hashed without reading them again in ``file_hashes``; what they hold is read by ``corpus``.
+
+What is wrong with one source or task is its own ``problem`` and stops nothing else. What belongs to none of
+them is in ``Scan.problems``.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
+from tsds_pipeline.places import FORMAT_RULE, FORMATS, Place, find_places, is_broken_link, printable, shown
+from tsds_pipeline.project import SETTINGS_FILE, Project
+from tsds_pipeline.settings import Settings
+from tsds_pipeline.settings_errors import nearest
+from tsds_pipeline.storage import content_hash
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """The files of one source, or the query files of one task."""
+
+    key: str
+    paths: tuple[Path, ...]
+    """Absolute and sorted; empty when there is a problem."""
+    version: str
+    """Hash (32 hex characters) of the names and bytes of the files, or of the problem."""
+    problem: str | None = None
+    """Why the files cannot be used and what to do about it, in one line."""
+
+    def require(self) -> tuple[Path, ...]:
+        """``paths``; the problem, if there is one, as a :class:`TsdsError`."""
+        if self.problem:
+            raise TsdsError(self.problem)
+        return self.paths
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a project folder holds at one moment. Keys are sorted."""
+
+    sources: dict[str, InputFiles]
+    tasks: dict[str, InputFiles]
+    problems: tuple[str, ...]
+    """What is wrong and belongs to no single source or task, a line each; it stops nothing."""
+    hints: tuple[str, ...] = ()
+    """What is not wrong but worth saying, a line each."""
+
+    def all_problems(self) -> tuple[str, ...]:
+        """``problems``, then those of single sources and tasks."""
+        inputs = [*self.sources.values(), *self.tasks.values()]
+        return (*self.problems, *(files.problem for files in inputs if files.problem))
+
+
+def scan(project: Project) -> Scan:
+    """Look at the whole folder of ``project``; files that did not change are not read.
+
+    Raises :class:`TsdsError` only when sources/ or tasks/ is there and cannot be listed: what could not be
+    seen must not pass for removed.
+    """
+    settings = project.settings
+    source_places, source_problems = find_places(project.root, "source", settings.sources)
+    task_places, task_problems = find_places(project.root, "task", settings.tasks)
+    problems = [*source_problems, *task_problems, *_unknown_keys(settings, source_places, task_places)]
+    with FileHashes(project.storage / "file-hashes.json") as hashes:
+        sources = {key: _inputs(project.root, key, places, hashes) for key, places in source_places.items()}
+        tasks = {key: _inputs(project.root, key, places, hashes) for key, places in task_places.items()}
+    if not sources:
+        problems.append(
+            f"sources/: no source yet: put a file ({FORMAT_RULE}) in it, as in sources/my-source.jsonl"
+        )
+    hints = () if tasks else ("tasks/: no task yet: put example queries in tasks/my-task/query.jsonl",)
+    return Scan(sources, tasks, tuple(problems), hints)
+
+
+def _inputs(root: Path, key: str, places: list[Place], hashes: FileHashes) -> InputFiles:
+    try:
+        paths = _only_place(key, places).paths
+        contents = [(shown(root, path), _digest(root, path, hashes)) for path in paths]
+        return InputFiles(key, paths, content_hash(contents))
+    except TsdsError as error:
+        return InputFiles(key, (), content_hash("problem", str(error)), str(error))
+
+
+def _only_place(key: str, places: list[Place]) -> Place:
+    if len(places) > 1:
+        names = ", ".join(place.name for place in places)
+        raise TsdsError(f'"{key}" has files in more than one place ({names}): keep one of them')
+    (place,) = places
+    if place.problem:
+        raise TsdsError(place.problem)
+    return place
+
+
+def _digest(root: Path, path: Path, hashes: FileHashes) -> str:
+    name = shown(root, path)
+    try:
+        return hashes.digest(path)
+    except UnsettledFileError:
+        raise TsdsError(
+            f"{name}: kept changing while it was read: write it elsewhere and move it here complete"
+        ) from None
+    except OSError as error:
+        if is_broken_link(path):
+            target = printable(os.readlink(path))
+            raise TsdsError(
+                f"{name}: a broken link: restore its target {target}, or remove the link"
+            ) from None
+        raise TsdsError(
+            f"{name}: cannot be read: {error.strerror}: make it a readable file, or remove it"
+        ) from None
+
+
+def _unknown_keys(settings: Settings, sources: Collection[str], tasks: Collection[str]) -> Iterator[str]:
+    """What tsds.toml says about sources and tasks that do not exist."""
+    for kind, tables, known in (("source", settings.sources, sources), ("task", settings.tasks, tasks)):
+        example = f"sources/{{}}{FORMATS[0]}" if kind == "source" else f"tasks/{{}}/query{FORMATS[0]}"
+        for key in sorted(tables.keys() - known):
+            yield (
+                f"{SETTINGS_FILE}: [{kind}s.{key}]: there is no such {kind}{nearest(key, known)}: "
+                f"add {example.format(key)}, give the table a path, or remove it"
+            )
+    for task, table in sorted(settings.tasks.items()):
+        for name, keys in (("sources", table.sources), ("exclude", table.exclude)):
+            for key in sorted(set(keys or ()) - set(sources)):
+                listed = f"; there are {', '.join(sources)}" if sources else ""
+                yield (
+                    f'{SETTINGS_FILE}: [tasks.{task}] {name}: "{printable(key)}" is not a source'
+                    f"{nearest(key, sources)}{listed}"
+                )

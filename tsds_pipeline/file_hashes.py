@@ -1,0 +1,106 @@
+"""Hashes of input files, remembered so that a large file that did not change is not read again.
+
+Like git's index: a file whose size, modification time and inode are what they were has the hash it had,
+unless it was hashed so soon after its last change that another change could have left the same time behind.
+Which files there are is not here (``places``).
+"""
+
+import hashlib
+import json
+import stat
+import time
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from tsds_pipeline.storage import write_atomically
+
+# The coarsest modification times of a file system in use (FAT) are 2 s apart.
+RACY_NS = 2_000_000_000
+ATTEMPTS = 3
+_FORMAT = 1
+
+
+class UnsettledFileError(Exception):
+    """A file was changing for as long as it was being hashed."""
+
+
+class _Entry(NamedTuple):
+    size: int
+    mtime_ns: int
+    inode: int
+    digest: str
+
+
+class FileHashes:
+    """Hashes by file name, kept in the JSON file ``cache`` from one ``with`` block to the next.
+
+    A cache that is missing, damaged or cannot be written costs time only. Two processes may use one at once:
+    the last one's stays.
+    """
+
+    def __init__(self, cache: Path):
+        self._cache = cache
+        self._known: dict[str, _Entry] = {}
+        self._seen: dict[str, _Entry] = {}
+
+    def __enter__(self) -> Self:
+        self._known, self._seen = _load(self._cache), {}
+        return self
+
+    def __exit__(self, interrupted: type[BaseException] | None, *_: object) -> None:
+        entries = self._known | self._seen if interrupted else self._seen
+        if entries != self._known:
+            _save(self._cache, entries)
+
+    def digest(self, path: Path) -> str:
+        """Hash (32 hex characters) of the bytes of ``path``, a regular file or a link to one.
+
+        Raises OSError, or :class:`UnsettledFileError` when the file changed during each of a few readings.
+        """
+        name = str(path)
+        for _ in range(ATTEMPTS):
+            started = time.time_ns()
+            before = _identity(path)
+            known = self._known.get(name)
+            if known and known[:3] == before:
+                self._seen[name] = known
+                return known.digest
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            if _identity(path) == before:
+                entry = _Entry(*before, digest)
+                if started - entry.mtime_ns > RACY_NS:
+                    self._seen[name] = entry
+                return digest
+        raise UnsettledFileError(name)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block whoever opens it
+        raise OSError(0, "not a regular file", str(path))
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _load(cache: Path) -> dict[str, _Entry]:
+    try:
+        document = json.loads(cache.read_bytes())
+        if document["format"] != _FORMAT:
+            return {}
+        return {name: _checked(*values) for name, values in document["files"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _checked(size: int, mtime_ns: int, inode: int, digest: str) -> _Entry:
+    if len(bytes.fromhex(digest)) != 16:
+        raise ValueError(digest)
+    return _Entry(size, mtime_ns, inode, digest)
+
+
+def _save(cache: Path, entries: dict[str, _Entry]) -> None:
+    text = json.dumps({"format": _FORMAT, "files": entries}, indent=0, sort_keys=True)
+    try:
+        write_atomically(cache, lambda path: path.write_text(text, encoding="ascii"))
+    except OSError:
+        return  # a full or read-only disk: the next scan reads the files again

@@ -1,0 +1,214 @@
+"""Where the files of each source and task are: the folder convention, and ``path`` in tsds.toml.
+
+Names only: nothing here opens a file. Hashing what is found, and what the whole adds up to, is in
+``discovery``.
+
+A source is ``sources/<source>.jsonl`` (or another format) or the files of ``sources/<source>/``; the queries
+of a task are ``tasks/<task>/query.jsonl`` or the files of ``tasks/<task>/query/``. Files that tsds.toml names
+belong to that table alone. Hidden and temporary files and notes (README, LICENSE, *.md) are passed over.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.keys import check_key
+from tsds_pipeline.project import SETTINGS_FILE
+from tsds_pipeline.settings import SourceSettings, TaskSettings
+
+FORMATS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
+FORMAT_RULE = ".jsonl, .jsonl.gz, .parquet or .csv"
+
+_TEMPORARY = ("~", ".tmp", ".part")
+_NOTES = {"README", "README.TXT", "LICENSE", "LICENSE.TXT"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place that gives a key its files: a file, a folder, or a path in tsds.toml."""
+
+    name: str
+    paths: tuple[Path, ...] = ()
+    """Absolute and sorted; there is one at least where there is no problem."""
+    problem: str | None = None
+
+
+def find_places(
+    root: Path, kind: str, tables: Mapping[str, SourceSettings | TaskSettings]
+) -> tuple[dict[str, list[Place]], list[str]]:
+    """The places of every source or task (``kind``) by key, sorted, and the problems that belong to no key.
+
+    Raises :class:`TsdsError` when sources/ or tasks/ is there and cannot be listed.
+    """
+    problems: list[str] = []
+    places = {
+        key: [_named(root, f"{SETTINGS_FILE}: [{kind}s.{key}] path", table.path, problems)]
+        for key, table in tables.items()
+        if table.path
+    }
+    taken = {path for (place,) in places.values() for path in place.paths}
+    by_convention = _sources(root, problems) if kind == "source" else _tasks(root, set(places), problems)
+    for key, place in by_convention:
+        free = tuple(path for path in place.paths if path not in taken)
+        if not (free or place.problem):
+            continue
+        try:
+            check_key(kind, printable(key))
+        except TsdsError as error:
+            problems.append(f"{place.name}: {error}")
+        else:
+            places.setdefault(key, []).append(replace(place, paths=free))
+    return dict(sorted(places.items())), problems
+
+
+def shown(root: Path, path: Path) -> str:
+    """``path`` in messages and versions: relative to ``root`` when it is inside, and printable."""
+    return printable((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
+
+
+def printable(text: str) -> str:
+    """``text`` on one line that every terminal and encoding takes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def is_broken_link(path: Path) -> bool:
+    """Whether ``path`` is a symbolic link to nothing."""
+    return path.is_symlink() and not os.path.exists(path)
+
+
+def _named(root: Path, where: str, patterns: Iterable[str], problems: list[str]) -> Place:
+    """What tsds.toml names."""
+    paths: set[Path] = set()
+    for pattern in patterns:
+        found = _matches(root, pattern, problems)
+        if not found:
+            return Place(where, problem=f'{where}: no file ({FORMAT_RULE}) at "{printable(pattern)}"')
+        paths.update(found)
+    return Place(where, tuple(sorted(paths)))
+
+
+def _matches(root: Path, pattern: str, problems: list[str]) -> list[Path]:
+    """The files of a pattern, or of a folder. "[" is a character like any other."""
+    found = glob.glob(pattern.replace("[", "[[]"), root_dir=root, recursive=True)
+    paths = [Path(os.path.normpath(root / match)) for match in found]
+    if "*" in pattern or "?" in pattern:
+        paths = [path for path in paths if not (os.path.isdir(path) or _passed_over(path.name))]
+    elif paths and os.path.isdir(paths[0]):
+        return list(_folder(root, paths[0], problems).paths)
+    return _supported(root, paths, problems)
+
+
+def _sources(root: Path, problems: list[str]) -> Iterator[tuple[str, Place]]:
+    """What sources/ holds by convention, whether or not tsds.toml names it too."""
+    for path in _top(root, "sources"):
+        if os.path.isdir(path):
+            yield path.name, _folder(root, path, problems)
+        elif _supported(root, [path], problems):
+            yield _stem(path) or path.name, _file(root, path)
+
+
+def _tasks(root: Path, named: set[str], problems: list[str]) -> Iterator[tuple[str, Place]]:
+    """What tasks/ holds by convention. The folder of a task that tsds.toml names may be without queries."""
+    for path in _top(root, "tasks"):
+        if os.path.isdir(path):
+            queries = _queries(root, path, problems)
+            if not queries and path.name not in named:
+                queries = [_no_queries(root, path)]
+            for place in queries:
+                yield path.name, place
+        elif is_broken_link(path):
+            yield path.name, _file(root, path)
+        else:
+            folder = f"tasks/{printable(_stem(path) or path.stem)}/"
+            problems.append(
+                f"{shown(root, path)}: a task is a folder: move its queries to {folder}query{FORMATS[0]}"
+            )
+
+
+def _queries(root: Path, folder: Path, problems: list[str]) -> list[Place]:
+    try:
+        entries = _entries(folder)
+    except OSError as error:
+        return [_unlisted(root, folder, error)]
+    files = [_file(root, path) for path in entries if _stem(path) == "query" and not os.path.isdir(path)]
+    folders = [
+        _folder(root, path, problems) for path in entries if path.name == "query" and os.path.isdir(path)
+    ]
+    return files + folders
+
+
+def _no_queries(root: Path, folder: Path) -> Place:
+    name = f"{shown(root, folder)}/"
+    others = ", ".join(
+        printable(path.name) for path in _entries(folder) if _stem(path) or path.stem == "query"
+    )
+    there = f" (there is {others})" if others else ""
+    return Place(
+        name,
+        problem=f"{name}: no queries{there}: put them in query{FORMATS[0]} ({FORMAT_RULE})",
+    )
+
+
+def _file(root: Path, path: Path) -> Place:
+    return Place(shown(root, path), (path,))
+
+
+def _folder(root: Path, folder: Path, problems: list[str]) -> Place:
+    """The files right inside ``folder``."""
+    name = f"{shown(root, folder)}/"
+    try:
+        paths = _supported(root, _entries(folder), problems)
+    except OSError as error:
+        return _unlisted(root, folder, error)
+    if not paths:
+        return Place(name, problem=f"{name}: no file ({FORMAT_RULE}) in it: add one, or remove the folder")
+    return Place(name, tuple(paths))
+
+
+def _unlisted(root: Path, folder: Path, error: OSError) -> Place:
+    name = f"{shown(root, folder)}/"
+    return Place(name, problem=f"{name}: cannot be listed: {error.strerror}: make it readable, or remove it")
+
+
+def _top(root: Path, name: str) -> list[Path]:
+    top = root / name
+    if not os.path.lexists(top):
+        return []
+    try:
+        return _entries(top)
+    except OSError as error:
+        raise TsdsError(f"{top}: cannot be listed: {error.strerror}: make it a readable folder") from None
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder / name for name in os.listdir(folder) if not _passed_over(name))
+
+
+def _passed_over(name: str) -> bool:
+    notes = name.upper() in _NOTES or name.lower().endswith(".md")
+    return notes or name.startswith(".") or name.endswith(_TEMPORARY)
+
+
+def _supported(root: Path, paths: Iterable[Path], problems: list[str]) -> list[Path]:
+    """Those of ``paths`` that can be read, or whose reading will tell what is wrong with them."""
+    good = []
+    for path in paths:
+        if os.path.isdir(path):
+            pattern = f"{shown(root, path.parent)}/**/*{FORMATS[0]}"
+            problems.append(
+                f"{shown(root, path)}/: a folder inside a source is not read: move its files up, "
+                f'or name them in {SETTINGS_FILE}: path = "{pattern}"'
+            )
+        elif _stem(path) or is_broken_link(path):
+            good.append(path)
+        else:
+            problems.append(f"{shown(root, path)}: not {FORMAT_RULE}: convert it, or move it elsewhere")
+    return good
+
+
+def _stem(path: Path) -> str | None:
+    """The name without its format; None when the format is not one that is read."""
+    return next((path.name.removesuffix(f) for f in FORMATS if path.name.endswith(f)), None)

@@ -1,0 +1,127 @@
+"""A project folder: tsds.toml, the inputs beside it, and where the pipeline writes.
+
+Making a new project is here too. Which files of the folder are inputs is in ``discovery``; what tsds.toml
+may say is in ``settings``.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.settings import Settings, load_settings
+
+SETTINGS_FILE = "tsds.toml"
+TEMPLATE_FILE = Path(__file__).with_name("template.toml")
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project: its absolute folder and its settings as they were when it was loaded."""
+
+    root: Path
+    settings: Settings
+
+    @classmethod
+    def load(cls, root: Path | str | None = None) -> "Project":
+        """The project in ``root``, else in the folder that TSDS_PROJECT names, else in the current one.
+
+        Raises :class:`TsdsError` when that is no project or its tsds.toml is not understood.
+        """
+        folder, origin = _chosen_folder(root)
+        if not folder.is_dir():
+            raise TsdsError(
+                f"{origin}: no such folder: name a project folder, or make one with `tsds init DIR`"
+            )
+        if not any((folder / name).exists() for name in (SETTINGS_FILE, "sources", "tasks")):
+            raise TsdsError(
+                f"{origin}: not a tsds project (no {SETTINGS_FILE}, sources/ or tasks/): go to your project, "
+                "set TSDS_PROJECT to it, make one with `tsds init DIR`, or try `tsds demo`"
+            )
+        return cls(folder, load_settings(folder / SETTINGS_FILE))
+
+    @property
+    def storage(self) -> Path:
+        """What the pipeline writes, one folder an asset."""
+        return self.root / "storage"
+
+    @property
+    def exports(self) -> Path:
+        """The drawn examples as JSONL, one folder a task."""
+        return self.root / "exports"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Runs and events of this project; see :meth:`prepare_dagster_home`."""
+        return self.root / ".dagster"
+
+    def prepare_dagster_home(self) -> Path:
+        """:attr:`dagster_home`, with a dagster.yaml in it; one that is there stays as it is."""
+        _make_folder(self.dagster_home)
+        _write_new(self.dagster_home / "dagster.yaml", DAGSTER_YAML)
+        return self.dagster_home
+
+
+def create_project(root: Path | str) -> Path:
+    """Make a project folder at ``root`` (new or existing): tsds.toml, sources/, tasks/ and .gitignore.
+
+    Returns its absolute path. Raises :class:`TsdsError` when there is a tsds.toml already; nothing that
+    exists is overwritten.
+    """
+    folder = _absolute(root)
+    _make_folder(folder)
+    settings = folder / SETTINGS_FILE
+    if not _write_new(settings, TEMPLATE_FILE.read_text("utf-8")):
+        raise TsdsError(f"{settings} exists already: edit it, or name another folder")
+    for name in ("sources", "tasks"):
+        _make_folder(folder / name)
+    _write_new(folder / ".gitignore", GITIGNORE)
+    return folder
+
+
+DAGSTER_YAML = """\
+# The Dagster instance of this project: runs and events go to SQLite files in this folder.
+# The pipeline never overwrites this file.
+telemetry:
+  enabled: false
+"""
+
+GITIGNORE = """\
+# Written by the pipeline; `tsds refresh` makes it again.
+storage/
+exports/
+.dagster/
+"""
+
+
+def _chosen_folder(root: Path | str | None) -> tuple[Path, str]:
+    """The folder, absolute, and how to name it in a message."""
+    if root is not None:
+        return _absolute(root), str(root)
+    if named := os.environ.get("TSDS_PROJECT"):
+        return _absolute(named), f"TSDS_PROJECT={named}"
+    return _absolute("."), str(_absolute("."))
+
+
+def _absolute(path: Path | str) -> Path:
+    # A symbolic link stays one: its target may be a folder with another name on every machine.
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TsdsError(f"{folder}: cannot make this folder: {error.strerror}: name another one") from None
+
+
+def _write_new(path: Path, text: str) -> bool:
+    """Write ``path`` unless it exists; whether it was written."""
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise TsdsError(f"{path}: cannot be written: {error.strerror}") from None
+    return True
