@@ -1,7 +1,10 @@
-"""What every test shares: a quiet, offline, repeatable environment, and the example data where it is there."""
+"""What tests share: a quiet, offline, repeatable environment, and example data where there is some."""
 
 import os
 from pathlib import Path
+
+import hypothesis
+import pytest
 
 # Before numpy or torch is imported: two workers on two cores must not start four threads each.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -13,9 +16,6 @@ os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 # No test sees the project or the Dagster instance of whoever runs it.
 for name in ("TSDS_PROJECT", "DAGSTER_HOME"):
     os.environ.pop(name, None)
-
-import hypothesis
-import pytest
 
 # No example database and a fixed choice of examples: a test passes or fails for everybody.
 hypothesis.settings.register_profile(

@@ -1,0 +1,95 @@
+# Everything runs in .venv in this folder; the first target that needs it makes it and installs what
+# constraints.txt pins. A repeated `make` installs again only when pyproject.toml or constraints.txt changed.
+#
+#   PYTHON=python3.12        which Python makes .venv (3.11 or newer)
+#   PIP_ARGS="..."           further arguments of pip, such as an index or --find-links
+#   TORCH=cuda               accept a torch that brings CUDA
+#   PYTEST_ARGS="-k name"    further arguments of pytest
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+TORCH ?= cpu
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
+# pip says much; one line a package shows that it goes on.
+BRIEFLY := awk '/^Collecting / { print "  " $$2; fflush() } /^Installing collected/ { print "  unpacking ..."; fflush() }'
+
+help:
+	@echo 'make demo        install, then run the pipeline on the built-in corpus'
+	@echo 'make test        install, then lint and run the tests (two processes)'
+	@echo 'make test-long   the tests that take minutes'
+	@echo 'make lint        ruff check and format'
+	@echo 'make lock        resolve the dependencies again and write constraints.txt'
+	@echo 'make clean       remove .venv and caches'
+
+demo: $(INSTALLED)
+	$(BIN)/tsds demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" $(PYTEST_ARGS)
+
+test-long: $(INSTALLED_TEST)
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+lint: $(INSTALLED_TEST)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is no Python 3.11 or newer: name one, as in: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+
+# Alone and first: the one package that could be several GB by accident.
+$(VENV)/.torch: constraints.txt | $(BIN)/pip
+	@if [ '$(TORCH)' != cuda ]; then \
+	  $(PIP) install -q --dry-run --report $(VENV)/torch.json $(PIP_ARGS) -c constraints.txt torch; \
+	  if grep -Eq '"name": "(nvidia|cuda|triton)' $(VENV)/torch.json; then \
+	    echo 'Nothing was installed: the torch that pip finds for this machine brings CUDA (several GB).' >&2; \
+	    echo 'For the CPU build, name where it is; the installation page of PyTorch has the address:' >&2; \
+	    echo '    make $(or $(MAKECMDGOALS),demo) PIP_ARGS="--extra-index-url ADDRESS"' >&2; \
+	    echo 'For the CUDA build:' >&2; \
+	    echo '    make $(or $(MAKECMDGOALS),demo) TORCH=cuda' >&2; \
+	    exit 1; \
+	  fi; \
+	fi
+	@echo 'Installing torch'
+	@$(PIP) install $(PIP_ARGS) -c constraints.txt torch | $(BRIEFLY)
+	@touch $@
+
+$(INSTALLED): pyproject.toml constraints.txt $(VENV)/.torch
+	@echo 'Installing tsds-pipeline and what it needs: about 90 packages, a few minutes the first time'
+	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e . | $(BRIEFLY)
+	@touch $@
+
+$(INSTALLED_TEST): $(INSTALLED)
+	@echo 'Installing what the tests need'
+	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test]' | $(BRIEFLY)
+	@touch $@
+
+# Everything that pyproject.toml allows, as new as it gets; torch stays what it is (edit its line by hand).
+lock: $(BIN)/pip
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	grep '^torch==' constraints.txt > build/lock/torch.txt
+	build/lock/bin/pip install $(PIP_ARGS) -c build/lock/torch.txt -e '.[test]' | $(BRIEFLY)
+	{ grep '^#' constraints.txt; build/lock/bin/pip freeze --exclude-editable | sed 's/+.*//'; } > build/lock/constraints.txt
+	mv build/lock/constraints.txt constraints.txt
+	rm -rf build/lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find tsds_pipeline tests -name __pycache__ -type d -prune -exec rm -rf {} +
