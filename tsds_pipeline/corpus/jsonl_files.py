@@ -1,0 +1,62 @@
+"""JSON Lines: one JSON object a line, each line judged on its own. Blank lines are no records."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tsds_pipeline.corpus.lines import BoundedLines, open_file
+from tsds_pipeline.corpus.quarantine import BadRecord
+from tsds_pipeline.corpus.raw import RawRecord, json_name, not_utf8, too_long
+
+
+def read_jsonl(path: Path, limit: int) -> Iterator[RawRecord]:
+    """The records of ``path``, plain or gzip; a line has at most ``limit`` bytes."""
+    with open_file(path) as file:
+        lines = BoundedLines(file, limit)
+        for line in lines:
+            if line.strip():
+                yield _record(line, lines.number, limit if lines.cut else None)
+
+
+def _record(line: bytes, number: int, exceeded: int | None) -> RawRecord:
+    try:
+        if exceeded is not None:
+            raise too_long(exceeded)
+        return RawRecord(number, _fields(line))
+    except BadRecord as error:
+        return RawRecord(number, {}, str(error), line)
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    """The object on ``line``, or :class:`BadRecord`."""
+    try:
+        value = _decode(line.decode())
+    except UnicodeDecodeError as error:
+        raise not_utf8(line[error.start]) from None
+    except json.JSONDecodeError as error:
+        raise BadRecord(f"invalid JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise BadRecord("invalid JSON: nested too deeply") from None
+    except ValueError:
+        raise BadRecord("invalid JSON: a whole number of thousands of digits") from None
+    if not isinstance(value, dict):
+        raise BadRecord(f"expected one JSON object a line, found {json_name(value)}")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRecord(f'invalid JSON: the key "{twice}" stands twice in one object')
+    return fields
+
+
+def _constant(name: str) -> None:
+    raise BadRecord(f"invalid JSON: {name} is not a JSON number")
+
+
+# Python's reader is laxer than the standard: of repeated keys it keeps the last, and it passes NaN on.
+_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode

@@ -1,0 +1,35 @@
+"""What the readers of all formats share: the record they give, and the words for what is wrong with it."""
+
+from typing import Any, NamedTuple
+
+from tsds_pipeline.corpus.quarantine import BadRecord
+
+
+class RawRecord(NamedTuple):
+    """One record of a file: its ``fields``, or the ``reason`` why they could not be read.
+
+    ``line`` counts from 1: the line on which a record of JSON Lines or CSV begins, the row of a Parquet file.
+    """
+
+    line: int
+    fields: dict[str, Any]
+    reason: str = ""
+    raw: bytes = b""
+    """What stands in the file; only with a ``reason``."""
+
+
+def too_long(limit: int) -> BadRecord:
+    """A line, before it is looked at, holds more than the longest text could need."""
+    return BadRecord(f"the line is longer than {limit:,} bytes (a limit that grows with max_chars)")
+
+
+def not_utf8(byte: int) -> BadRecord:
+    """Names the first byte that cannot be decoded."""
+    return BadRecord(f"not UTF-8: byte 0x{byte:02x}")
+
+
+def json_name(value: object) -> str:
+    """What ``value`` is, in the words of JSON."""
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
+    names |= {dict: "an object", type(None): "null", bytes: "binary data"}
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,126 @@
+"""The files of a source, or of a query set, as one table; and beside it what could not be used.
+
+Formats are known to ``reading``, what makes a record to ``records``, copies and variants to ``tables``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from tsds_pipeline.corpus.quarantine import BadRecord, Quarantined, excerpt, first_reasons, quarantine_table
+from tsds_pipeline.corpus.reading import read_records
+from tsds_pipeline.corpus.records import RecordRules
+from tsds_pipeline.corpus.tables import RowTable, collapsed, split_by_length
+from tsds_pipeline.corpus.template import Template
+from tsds_pipeline.errors import TsdsError
+
+
+@dataclass(frozen=True)
+class SourceRecords:
+    """What a source holds. The same records in any order, in any files, give the same corpus."""
+
+    corpus: pl.DataFrame
+    """One row a content id, sorted by it, with the columns
+
+    * ``content_id``; ``text``, normalised; ``count``, how many copies of it there were;
+    * ``record_ids``: the ids of all copies, distinct and sorted;
+    * ``variants``: the different records among the copies, each with the first ``record_id`` that has it, and
+      ``record``, all its fields but id and vector as canonical JSON; in the order of ``record_id``;
+    * ``vector``, an array of float32, where vectors are given.
+    """
+    quarantine: pl.DataFrame
+    """One row a record that cannot be used: ``file``, ``line`` (from 1), ``reason``, ``excerpt``; sorted."""
+    read: int
+    """How many records there were: the sum of the counts and the rows of ``quarantine``."""
+
+
+def read_source(
+    paths: Sequence[Path], *, template: str | None, max_chars: int, vector_field: str | None
+) -> SourceRecords:
+    """Read the candidates in ``paths``.
+
+    The text of a record is made by ``template``, or found (``fields.SHAPES``), and has at most ``max_chars``
+    characters; ``vector_field`` names the field of vectors given with the data. What is wrong with a record
+    is in the quarantine. Raises :class:`TsdsError` for a file that cannot be read as a whole, and for a
+    template that is not understood.
+    """
+    rows, quarantine = _read(paths, template, max_chars, vector_field)
+    return SourceRecords(collapsed(rows), quarantine, len(rows) + len(quarantine))
+
+
+def read_queries(
+    paths: Sequence[Path], *, template: str | None, max_chars: int, vector_field: str | None
+) -> pl.DataFrame:
+    """Read a query set: ``content_id``, ``record_id``, ``text``, ``record`` (and ``vector``), sorted.
+
+    Copies stay rows: a query that stands twice weighs twice. Raises :class:`TsdsError` for what
+    ``read_source`` refuses, for any record that cannot be used and for an empty set.
+    """
+    rows, quarantine = _read(paths, template, max_chars, vector_field)
+    if len(quarantine):
+        n = len(quarantine)
+        raise TsdsError(
+            f"{n} of {n + len(rows)} query records cannot be used: {first_reasons(quarantine)}; "
+            f"repair or remove {'it' if n == 1 else 'them'}: every query counts"
+        )
+    if rows.is_empty():
+        raise TsdsError(f"{', '.join(map(str, paths))}: holds no query records: add at least one")
+    return rows.drop("file", "line").sort("content_id", "record_id", "record")
+
+
+def empty_corpus(vector_field: str | None) -> pl.DataFrame:
+    """The corpus of a source that holds no records."""
+    return read_source([], template=None, max_chars=1, vector_field=vector_field).corpus
+
+
+def check_quarantine(records: SourceRecords, max_quarantined: float, name: str, table: str | Path) -> None:
+    """Raise :class:`TsdsError` where more than the share ``max_quarantined`` of a source's records is bad.
+
+    ``name`` is the source's, and ``table`` where the user finds the table of all bad records.
+    """
+    bad, read = len(records.quarantine), records.read
+    if bad <= max_quarantined * read:
+        return
+    raise TsdsError(
+        f'source "{name}": {bad:,} of {read:,} records ({bad / read:.1%}) cannot be used, '
+        f"more than max_quarantined = {max_quarantined:g} allows: {first_reasons(records.quarantine)}; "
+        f"all are listed in {table}; repair them, or raise max_quarantined in [sources.{name}] or [corpus]"
+    )
+
+
+def _read(
+    paths: Iterable[Path], template: str | None, max_chars: int, vector_field: str | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The usable records of ``paths``, one row each, and the quarantine table."""
+    rules = RecordRules(None if template is None else Template(template), max_chars, vector_field)
+    files = [str(path) for path in paths]
+    table = RowTable(with_vectors=vector_field is not None)
+    bad = []
+    for number, path in enumerate(paths):
+        for raw in read_records(path, max_chars):
+            try:
+                if raw.reason:
+                    raise BadRecord(raw.reason)
+                table.add(number, raw.line, rules.identify(raw.fields))
+            except BadRecord as error:
+                bad.append(Quarantined(files[number], raw.line, str(error), excerpt(raw.raw or raw.fields)))
+    rows = table.frame()
+    if vector_field is not None:
+        rows, odd = split_by_length(rows)
+        bad += _odd_lengths(rows, odd, files, vector_field)
+    return rows, quarantine_table(bad)
+
+
+def _odd_lengths(rows: pl.DataFrame, odd: pl.DataFrame, files: list[str], field: str) -> list[Quarantined]:
+    dim = rows.schema["vector"].shape[0]
+    return [
+        Quarantined(
+            files[row["file"]],
+            row["line"],
+            f'the vector field "{field}" holds {len(row["vector"])} numbers, in most records it holds {dim}',
+            excerpt(row["record"]),
+        )
+        for row in odd.iter_rows(named=True)
+    ]
