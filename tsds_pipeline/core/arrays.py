@@ -31,7 +31,9 @@ def unit_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
         norms = np.sqrt(np.einsum("ij,ij->i", block, block))
         if not norms.all():
             row = start + int(np.argmin(norms))
-            raise ValueError(f"{name}[{row}] is all zeros and has no direction; remove it or set normalize=False")
+            raise ValueError(
+                f"{name}[{row}] is all zeros and has no direction; remove it or set normalize=False"
+            )
         scaled[start:stop] = block / norms[:, None]
     return scaled
 

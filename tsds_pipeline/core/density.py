@@ -37,8 +37,11 @@ class KernelDensity:
         self._index = faiss.IndexFlatL2(self._basis.shape[1])
         for start, stop in row_blocks(len(pool), pool.shape[1] * 8):
             self._index.add(self._project(pool[start:stop]))
-        self._norm = largest_norm(faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
-                                  .reshape(self._index.ntotal, self._index.d))
+        self._norm = largest_norm(
+            faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d).reshape(
+                self._index.ntotal, self._index.d
+            )
+        )
 
     def __call__(self, points: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Densities of ``points`` (n, dim) float32, float64 (n,). ``progress`` gets the points done so far."""

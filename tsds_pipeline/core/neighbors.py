@@ -40,7 +40,9 @@ class ExactSearch:
         # One row's working set: float32 and float64 distances, indices and a sort permutation.
         blocks = row_blocks(len(queries), fetch * 32)
         found = [self._search_block(queries[start:stop], k, fetch) for start, stop in blocks]
-        return Neighbors(np.concatenate([f.distances for f in found]), np.concatenate([f.indices for f in found]))
+        return Neighbors(
+            np.concatenate([f.distances for f in found]), np.concatenate([f.indices for f in found])
+        )
 
     def _search_block(self, queries: np.ndarray, k: int, fetch: int) -> Neighbors:
         """Float32 search a little deeper than asked, then float64 order; rows that could miss one go deeper."""

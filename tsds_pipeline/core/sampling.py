@@ -99,4 +99,6 @@ def _draw_epoch(probabilities, pi, support, size, epoch, ids, key, rng) -> np.nd
 
 
 def _generator(key: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "little"))
+    return np.random.default_rng(
+        int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "little")
+    )

@@ -1,0 +1,103 @@
+"""knn_tv: the closed form of
+
+    minimise  alpha/C sum_ij gamma_ij d_ij + (1 - alpha) 1/2 sum_ij |gamma_ij - n_j/(M S)|,    S = sum_j n_j
+
+A candidate keeps n_j/(M S) in row i while d_ij - d_i1 < (1 - alpha) C / alpha; what the others lose goes to the
+nearest one, or to those that tie, in proportion to n_j. (TSDS, appendix; its listing halves the threshold, its
+theorem does not, and the theorem is right.)
+"""
+
+import warnings
+from functools import cached_property
+
+import numpy as np
+
+from tsds_pipeline.core import problem
+from tsds_pipeline.core.problem import Solution, TransportProblem, nearest_masses
+from tsds_pipeline.core.rows import Block
+
+_ROUNDING = 1e-12
+_LEAST_SHARE_OF_DISTANCE = 1e-6
+
+
+class VariationProblem(TransportProblem):
+    """Problem RT with total variation as regulariser. Its spread is the threshold on d_ij - d_i1."""
+
+    ordered = False
+
+    def spread(self, alpha: float) -> float:
+        return (1.0 - alpha) * self.scale / alpha if alpha else np.inf
+
+    def alpha(self, spread: float) -> float:
+        return 0.0 if np.isinf(spread) else self.scale / (self.scale + spread)
+
+    def solution(self, alpha: float) -> Solution:
+        solution = super().solution(alpha)
+        everything = int(solution.neighborhood_sizes.sum()) == self.m * self.pool.size
+        if alpha and everything and self.pool.size > 1:
+            warnings.warn(
+                f"knn_tv keeps every candidate of every query: the threshold (1 - alpha) C / alpha = "
+                f"{solution.spread:.4g} exceeds the range of distances; lower distance_scale or raise alpha",
+                stacklevel=3,
+            )
+        return solution
+
+    def masses(self, block: Block, spread: float) -> np.ndarray:
+        gap = _gap(block)
+        kept = np.where((gap < spread) | (gap == 0), self.share(block), 0.0)
+        excess = 1.0 / self.m - kept.sum(axis=1, keepdims=True)
+        excess[excess <= _ROUNDING / self.m] = 0.0
+        return kept + self.m * excess * nearest_masses(block, self.m)
+
+    def short(self, block: Block, spread: float) -> np.ndarray:
+        gap = block.distances[:, -1] - block.distances[:, 0]
+        return (gap < spread) | (gap == 0)
+
+    def cut(self, block: Block, spread: float) -> np.ndarray:
+        if self.whole is not None:
+            return np.zeros(len(block.rows), dtype=bool)
+        return self.short(block, spread) & self.limited(block)
+
+    def penalty_part(self, block: Block, mass: np.ndarray) -> tuple[float, float]:
+        return float(np.maximum(mass - self.share(block), 0.0).sum()), 0.0
+
+    def penalty(self, parts: np.ndarray, full: bool) -> tuple[float, float]:
+        moved = float(parts[:, 0].sum())
+        return moved, moved
+
+    def least_spread(self) -> float:
+        gaps = np.concatenate(
+            [(block.distances - block.distances[:, :1]).ravel() for block in self.known.blocks()]
+        )
+        furthest = max(block.distances.max() for block in self.known.blocks())
+        least = gaps[gaps > 0].min(initial=np.inf)
+        floor = max(_LEAST_SHARE_OF_DISTANCE * furthest, np.finfo(float).tiny)
+        return float(np.clip(least, floor, max(furthest, floor)))
+
+    def bounded(self, spread: float) -> float:
+        self.blocks(spread)
+        if self.whole is not None:
+            return min(spread, self._widest)
+        ends = [
+            (block.distances[:, -1] - block.distances[:, 0], block.closed) for block in self.known.blocks()
+        ]
+        if not all(closed.all() for _, closed in ends):
+            return spread
+        return float(min(spread, np.nextafter(max(gap.max() for gap, _ in ends), np.inf)))
+
+    def less_background(self, spread: float) -> bool:
+        pairs = self.m * self.pool.size
+        rows = self.blocks(spread)
+        if self.whole is None or pairs <= problem.MAX_EXPLICIT_PAIRS:
+            return False
+        return sum(int((_gap(block) < spread).sum()) for block in rows) > pairs / 2
+
+    @cached_property
+    def _widest(self) -> float:
+        """The least threshold that keeps every pair."""
+        return float(np.nextafter(max(_gap(block).max() for block in self.whole.blocks()), np.inf))
+
+
+def _gap(block: Block) -> np.ndarray:
+    """d_ij - d_i1, (b, k)."""
+    return block.distances - block.distances.min(axis=1, keepdims=True)
