@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 # pip says much; one line a package shows that it goes on.
-BRIEFLY := awk '/^Collecting / { print "  " $$2; fflush() } /^Installing collected/ { print "  unpacking ..."; fflush() }'
+BRIEFLY := awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); print "  " $$2; fflush() } /^Installing collected/ { print "  unpacking ..."; fflush() }'
 
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
-from tsds_pipeline.places import FORMAT_RULE, FORMATS, Place, find_places, is_broken_link, printable, shown
+from tsds_pipeline.places import FORMAT_RULE, FORMATS, Place, find_places, is_broken_link, shown
 from tsds_pipeline.project import SETTINGS_FILE, Project
 from tsds_pipeline.settings import Settings
 from tsds_pipeline.settings_errors import nearest

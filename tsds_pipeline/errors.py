@@ -1,4 +1,4 @@
-"""The one error class a user meets: bad input, bad settings, a missing optional package.
+"""The one error class a user meets: bad input, bad settings, a missing optional package; and how it quotes.
 
 The command line prints its message as one line, without a traceback. Programming errors keep their
 own types. The numeric core raises ``ValueError`` and knows nothing of this module.
@@ -7,3 +7,8 @@ own types. The numeric core raises ``ValueError`` and knows nothing of this modu
 
 class TsdsError(ValueError):
     """A problem the user can fix. The message names the file, line or key, the value and the remedy."""
+
+
+def printable(text: str) -> str:
+    """``text`` on one line that every terminal and encoding takes, for use in a message."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

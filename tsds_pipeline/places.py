@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.project import SETTINGS_FILE
 from tsds_pipeline.settings import SourceSettings, TaskSettings
@@ -67,11 +67,6 @@ def find_places(
 def shown(root: Path, path: Path) -> str:
     """``path`` in messages and versions: relative to ``root`` when it is inside, and printable."""
     return printable((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
-
-
-def printable(text: str) -> str:
-    """``text`` on one line that every terminal and encoding takes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def is_broken_link(path: Path) -> bool:

@@ -34,7 +34,9 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _all_local(paths: tuple[str, ...]) -> tuple[str, ...]:
+def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in path for path in paths):
+        raise ValueError("no path can hold the character \\u0000")
     if any(REMOTE.match(path) for path in paths):
         raise ValueError(
             "remote addresses are not supported yet: copy the files to a local folder and name that here"
@@ -44,13 +46,21 @@ def _all_local(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 def _valid_template(template: str) -> str:
     try:
-        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        # Line by line, as the template is filled in.
+        fields = [field for line in template.splitlines() for field in Formatter().parse(line)]
     except ValueError as error:
         raise ValueError(
             f"not a text template ({error}): name fields like {{instruction}}, write {{{{ for a brace"
         ) from None
-    if not any(names) or not all(names):
-        raise ValueError('not a text template: name a field in every pair of braces, as in "{instruction}"')
+    plain = [
+        bool(name) and "[" not in name and not spec and not conversion
+        for _, name, spec, conversion in fields
+        if name is not None
+    ]
+    if not plain or not all(plain):
+        raise ValueError(
+            'not a text template: put just the name of a field in every pair of braces, as in "{instruction}"'
+        )
     return template
 
 
@@ -73,7 +83,7 @@ Keys = Annotated[tuple[str, ...], Field(strict=False)]
 Paths = Annotated[
     tuple[Text, ...],
     BeforeValidator(_as_list),
-    AfterValidator(_all_local),
+    AfterValidator(_usable_paths),
     Field(min_length=1, strict=False),
 ]
 
@@ -199,6 +209,11 @@ class Settings(_Table):
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
 
+    @property
+    def vector_field(self) -> str | None:
+        """The field of a record that holds its precomputed vector; None when vectors are encoded."""
+        return self.encoder.field if self.encoder.kind == "precomputed" else None
+
     def resolved_task(self, task: str) -> ResolvedTask:
         """The settings of ``task``, whether or not it has a table of its own."""
         own = self.tasks.get(task, TaskSettings())
@@ -234,6 +249,10 @@ def load_settings(path: Path) -> Settings:
         raise undecodable(path.name, error) from None
     except tomllib.TOMLDecodeError as error:
         raise invalid_toml(path.name, text, error) from None
+    except (ValueError, RecursionError):
+        raise TsdsError(
+            f"{path.name}: cannot be read: a number is too long, or lists stand too deep"
+        ) from None
     try:
         return Settings.model_validate(document)
     except ValidationError as error:
@@ -245,8 +264,7 @@ def _canonical(**values: object) -> str:
 
 
 def _vector_field(settings: Settings) -> dict[str, str]:
-    precomputed = settings.encoder.kind == "precomputed"
-    return {"field": settings.encoder.field} if precomputed else {}
+    return {} if settings.vector_field is None else {"field": settings.vector_field}
 
 
 def encoder_part(settings: Settings) -> str:
@@ -291,7 +309,7 @@ def query_part(settings: Settings, task: str) -> str:
 
 
 def solver_part(settings: Settings, task: str) -> str:
-    """What decides the probabilities of ``task``. The amount is in it only where alpha = "auto" follows it."""
+    """What decides the probabilities of ``task``. The amount counts only where alpha = "auto" follows it."""
     resolved = settings.resolved_task(task)
     names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
     if resolved.alpha == "auto":

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, printable
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 LONGEST_VALUE = 80
@@ -57,31 +57,32 @@ def nearest(word: str, allowed: Collection[str]) -> str:
 
 def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> tuple[tuple[str, ...], str]:
     """Where ``problem`` is, and the words for it."""
-    table, model, key = _locate(model, problem["loc"])
+    loc = [str(name) for name in problem["loc"]]
+    if loc[-1] == "[key]" and problem["type"] != "extra_forbidden":
+        loc.pop()  # pydantic's mark: not the table is wrong but its name
+    table, model, key = _locate(model, loc)
     place = table if key is None else (*table, key)
     value = document
-    for name in place:
-        value = value[name]
-    header = f"[{'.'.join(map(_toml_key, table))}]" if table else ""
+    for part in place:
+        value = value[part]
+    name = ".".join(map(_toml_key, table))
+    header = f"[{name}]" if table else ""
     if problem["type"] == "extra_forbidden":
         return place, _unknown(header, model, str(key), value)
     found = header if key is None else f"{header} {_toml_key(key)} = {_toml_value(value)}"
     if problem["type"] == "value_error":
         return place, f"{found}: {problem['ctx']['error']}"
     if key is None:
-        return place, f"{'.'.join(table)} = {_toml_value(value)}: must be a table: write {header}"
+        return place, f"{name} = {_toml_value(value)}: must be a table: write {header}"
     return place, f"{found}: must be {model.model_fields[key].description}"
 
 
-def _locate(
-    model: type[BaseModel], loc: tuple[str | int, ...]
-) -> tuple[tuple[str, ...], type[BaseModel], str | None]:
-    """Split pydantic's ``loc`` into the table, the model of that table and the key in it.
+def _locate(model: type[BaseModel], names: list[str]) -> tuple[tuple[str, ...], type[BaseModel], str | None]:
+    """Split pydantic's place of a problem into the table, the model of that table and the key in it.
 
     What follows the key (the member of a union, an index in a list) is left out: a key is named as a whole.
     """
     table: list[str] = []
-    names = [str(name) for name in loc if name != "[key]"]
     while names:
         name = names.pop(0)
         field = model.model_fields.get(name)
@@ -113,14 +114,19 @@ def _unknown(header: str, model: type[BaseModel], key: str, value: object) -> st
     hint = nearest(key, model.model_fields)
     if header:
         return f"{header} {_toml_key(key)}: unknown key{hint}; allowed: {allowed}"
-    name = f"[{_toml_key(key)}]: unknown table" if isinstance(value, dict) else f"{_toml_key(key)}: not in a table"
+    name = (
+        f"[{_toml_key(key)}]: unknown table"
+        if isinstance(value, dict)
+        else f"{_toml_key(key)}: not in a table"
+    )
     return f"{name}{hint}; tables: {allowed}"
 
 
 def _toml_key(key: str) -> str:
-    return key if BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return key if BARE_KEY.fullmatch(key) else printable(json.dumps(key, ensure_ascii=False))
 
 
 def _toml_value(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    in_toml = isinstance(value, float)  # nan and inf, unlike in JSON
+    text = repr(value) if in_toml else printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
