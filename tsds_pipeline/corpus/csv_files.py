@@ -5,6 +5,7 @@ A row that does not fit is bad, and reading goes on with the next line. Where su
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -62,7 +63,8 @@ class _RowLines:
             raise StopIteration
         self._taken += len(line or b"")
         if line is None or (self.raw and self._taken > self._limit):
-            raise TsdsError(f"{self._path}:{self.line}: a quote in this row is never closed: repair the file")
+            within = f"within {self._limit:,} bytes"
+            raise TsdsError(f"{self._path}:{self.line}: a quote in this row is never closed, or not {within}")
         self.raw.append(line)
         if self._lines.cut:
             raise too_long(self._limit)
@@ -94,8 +96,9 @@ def _rows(path: Path, file: BinaryIO, limit: int) -> Iterator[_Row]:
 def _column_names(path: Path, header: _Row) -> list[str]:
     names = [name.strip() for name in header.values]
     reason = header.reason or _undecodable(names)
-    if not reason and len(set(names)) < len(names):
-        reason = f'two columns are named "{max(names, key=names.count)}"'
+    if not reason:
+        [(name, times)] = Counter(names).most_common(1)
+        reason = f'{times} columns are named "{name}"' if times > 1 else ""
     if reason:
         raise TsdsError(f"{path}:{header.line}: the header cannot be used: {reason}")
     return names

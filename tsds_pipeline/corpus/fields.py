@@ -68,8 +68,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _part(fields: dict[str, Any], names: Iterable[str], as_text: Callable[[str, Any], str]) -> str:
-    """The text of the first of ``names`` that holds any, or nothing."""
-    texts = (as_text(name, fields[name]) for name in names if name in fields)
+    """The text of the first of ``names`` that holds any, or nothing; blank lines around it would add up."""
+    texts = (as_text(name, fields[name]).strip("\r\n") for name in names if name in fields)
     return next((text for text in texts if text.strip()), "")
 
 
@@ -84,11 +84,13 @@ def _single_text(name: str, value: object) -> str:
 
 
 def _first_text(name: str, value: object) -> str:
+    if value is None:
+        return ""
     if name in CHATS and isinstance(value, list):
         turns = [_turn_text(name, turn) for turn in value]
         return "\n\n".join(turn for turn in turns if turn.strip())
-    if isinstance(value, str) or value is None:
-        return value or ""
+    if name not in CHATS and isinstance(value, str):
+        return value
     expected = "a list of turns" if name in CHATS else "a text"
     raise BadRecord(f'the field "{name}" holds {json_name(value)}, expected {expected}')
 
@@ -97,10 +99,10 @@ def _turn_text(name: str, turn: object) -> str:
     """What is said in one turn of a chat; of content in typed parts (text, images) the texts."""
     if not isinstance(turn, dict):
         raise BadRecord(f'the field "{name}" holds {json_name(turn)} as a turn, expected an object')
-    content = turn.get("content", turn.get("value"))
+    content = turn.get("value") if turn.get("content") is None else turn["content"]
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "\n".join(text for text in texts if isinstance(text, str))
-    if isinstance(content, str) or content is None:
-        return content or ""
+    if content is None or isinstance(content, str):
+        return (content or "").strip("\r\n")
     raise BadRecord(f'the field "{name}" holds {json_name(content)} in a turn, expected a text')

@@ -1,6 +1,7 @@
 """JSON Lines: one JSON object a line, each line judged on its own. Blank lines are no records."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from tsds_pipeline.corpus.lines import BoundedLines, open_file
 from tsds_pipeline.corpus.quarantine import BadRecord
 from tsds_pipeline.corpus.raw import RawRecord, json_name, not_utf8, too_long
+
+MAX_DEPTH = 100
+"""Real records stay far below. Python's own limit depends on who calls: that must not decide what is read."""
 
 
 def read_jsonl(path: Path, limit: int) -> Iterator[RawRecord]:
@@ -30,27 +34,38 @@ def _record(line: bytes, number: int, exceeded: int | None) -> RawRecord:
 
 def _fields(line: bytes) -> dict[str, Any]:
     """The object on ``line``, or :class:`BadRecord`."""
+    too_deep = BadRecord(f"nested more than {MAX_DEPTH} deep")
     try:
-        value = _decode(line.decode())
+        value = _decode(line.rstrip().decode())
     except UnicodeDecodeError as error:
         raise not_utf8(line[error.start]) from None
     except json.JSONDecodeError as error:
         raise BadRecord(f"invalid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
-        raise BadRecord("invalid JSON: nested too deeply") from None
+        raise too_deep from None
     except ValueError:
         raise BadRecord("invalid JSON: a whole number of thousands of digits") from None
     if not isinstance(value, dict):
         raise BadRecord(f"expected one JSON object a line, found {json_name(value)}")
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise too_deep
     return value
+
+
+def _depth(value: object) -> int:
+    """How many lists and objects lie in one another at most."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRecord(f'invalid JSON: the key "{twice}" stands twice in one object')
+        [(name, times)] = Counter(name for name, _ in pairs).most_common(1)
+        raise BadRecord(f'invalid JSON: the key "{name}" stands {times} times in one object')
     return fields
 
 

@@ -4,11 +4,13 @@ What makes a record bad is decided where it is read (``lines`` to ``records``), 
 """
 
 import json
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 
 EXCERPT_CHARS = 200
+REASON_CHARS = 500
 QUARANTINE_SCHEMA = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "excerpt": pl.String}
 
 
@@ -17,7 +19,7 @@ class BadRecord(Exception):
 
 
 class Quarantined(NamedTuple):
-    """A row of the quarantine table. What ``line`` counts: see ``reading.read_records``."""
+    """A row of the quarantine table. What ``line`` counts: see ``raw.RawRecord``."""
 
     file: str
     line: int
@@ -25,22 +27,31 @@ class Quarantined(NamedTuple):
     excerpt: str
 
 
+def quarantined(path: Path, line: int, error: BadRecord, raw: bytes | dict[str, Any]) -> Quarantined:
+    """The row for a record of ``path``; ``raw`` is what stands there, or its fields."""
+    text = raw[: 4 * EXCERPT_CHARS].decode(errors="replace") if isinstance(raw, bytes) else _json(raw)
+    reason = " ".join(str(error).split())
+    return Quarantined(
+        str(path), line, _shortened(reason, REASON_CHARS), _shortened(text.strip(), EXCERPT_CHARS)
+    )
+
+
 def quarantine_table(bad: list[Quarantined]) -> pl.DataFrame:
     """``bad`` in order of file and line, which does not depend on the order of reading."""
     return pl.DataFrame(sorted(bad), schema=QUARANTINE_SCHEMA, orient="row")
-
-
-def excerpt(raw: object) -> str:
-    """The beginning of ``raw`` (the bytes, the text or the fields of a record), storable as UTF-8."""
-    if isinstance(raw, bytes):
-        raw = raw[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
-    elif not isinstance(raw, str):
-        raw = json.dumps(raw, ensure_ascii=False, default=str)
-    text = raw.strip()[: EXCERPT_CHARS + 1].encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 3] + "..."
 
 
 def first_reasons(quarantine: pl.DataFrame, shown: int = 3) -> str:
     """``file:line: reason`` for the first ``shown`` different reasons of a quarantine table, in one line."""
     rows = quarantine.unique("reason", keep="first", maintain_order=True).head(shown)
     return "; ".join(f"{file}:{line}: {reason}" for file, line, reason, _ in rows.iter_rows())
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False, default=str)
+
+
+def _shortened(text: str, chars: int) -> str:
+    """The beginning of ``text``; half a surrogate pair, which no file can store, becomes its escape."""
+    text = text[: chars + 1].encode(errors="backslashreplace").decode()
+    return text if len(text) <= chars else text[: chars - 3] + "..."

@@ -12,6 +12,7 @@ from tsds_pipeline.errors import TsdsError
 # Twelve bytes are the longest escape of one character (a surrogate pair); the rest is for other fields.
 BYTES_PER_CHAR = 12
 OTHER_FIELDS_BYTES = 4 * 2**20
+MOST_BYTES = 2**30
 
 
 def read_records(path: Path, max_chars: int) -> Iterator[RawRecord]:
@@ -20,7 +21,7 @@ def read_records(path: Path, max_chars: int) -> Iterator[RawRecord]:
     A record that cannot be read comes with its reason. A file that cannot (missing, cut off, damaged) raises
     :class:`TsdsError`.
     """
-    limit = BYTES_PER_CHAR * max_chars + OTHER_FIELDS_BYTES
+    limit = min(BYTES_PER_CHAR * max_chars + OTHER_FIELDS_BYTES, MOST_BYTES)
     name = path.name.lower()
     if name.endswith((".jsonl", ".jsonl.gz")):
         return read_jsonl(path, limit)

@@ -51,8 +51,6 @@ class RecordRules:
         except UnicodeEncodeError as error:
             half = f"\\u{ord(error.object[error.start]):04x}"
             raise BadRecord(f"half a surrogate pair ({half}) stands in it, which is no character") from None
-        except RecursionError:
-            raise BadRecord("nested too deeply") from None
 
     def _identify(self, fields: dict[str, Any]) -> Identified:
         text = self._text(fields)
@@ -60,9 +58,12 @@ class RecordRules:
         content = content_id(text, vector)
         id_field = next((name for name in ID_FIELDS if _is_id(fields.get(name))), None)
         record = _canonical({k: v for k, v in fields.items() if k not in (id_field, self.vector_field)})
-        whole = hashlib.blake2b(record.encode(), digest_size=16, key=content.encode())
-        record_id = whole.hexdigest() if id_field is None else str(fields[id_field])
-        record_id.encode()
+        contents = f"{content}{record}".encode()
+        if id_field is None:
+            record_id = hashlib.blake2b(contents, digest_size=16).hexdigest()
+        else:
+            record_id = str(fields[id_field])
+            record_id.encode()
         return Identified(content, record_id, text, record, vector)
 
     def _text(self, fields: dict[str, Any]) -> str:

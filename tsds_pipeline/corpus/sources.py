@@ -3,13 +3,20 @@
 Formats are known to ``reading``, what makes a record to ``records``, copies and variants to ``tables``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from tsds_pipeline.corpus.quarantine import BadRecord, Quarantined, excerpt, first_reasons, quarantine_table
+from tsds_pipeline.corpus.quarantine import (
+    BadRecord,
+    Quarantined,
+    first_reasons,
+    quarantine_table,
+    quarantined,
+)
 from tsds_pipeline.corpus.reading import read_records
 from tsds_pipeline.corpus.records import RecordRules
 from tsds_pipeline.corpus.tables import RowTable, collapsed, split_by_length
@@ -81,7 +88,7 @@ def check_quarantine(records: SourceRecords, max_quarantined: float, name: str, 
     ``name`` is the source's, and ``table`` where the user finds the table of all bad records.
     """
     bad, read = len(records.quarantine), records.read
-    if bad <= max_quarantined * read:
+    if not bad or bad / read <= max_quarantined:
         return
     raise TsdsError(
         f'source "{name}": {bad:,} of {read:,} records ({bad / read:.1%}) cannot be used, '
@@ -91,13 +98,11 @@ def check_quarantine(records: SourceRecords, max_quarantined: float, name: str, 
 
 
 def _read(
-    paths: Iterable[Path], template: str | None, max_chars: int, vector_field: str | None
+    paths: Sequence[Path], template: str | None, max_chars: int, vector_field: str | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The usable records of ``paths``, one row each, and the quarantine table."""
     rules = RecordRules(None if template is None else Template(template), max_chars, vector_field)
-    files = [str(path) for path in paths]
-    table = RowTable(with_vectors=vector_field is not None)
-    bad = []
+    table, bad = RowTable(with_vectors=vector_field is not None), []
     for number, path in enumerate(paths):
         for raw in read_records(path, max_chars):
             try:
@@ -105,22 +110,14 @@ def _read(
                     raise BadRecord(raw.reason)
                 table.add(number, raw.line, rules.identify(raw.fields))
             except BadRecord as error:
-                bad.append(Quarantined(files[number], raw.line, str(error), excerpt(raw.raw or raw.fields)))
+                bad.append(quarantined(path, raw.line, error, raw.raw or raw.fields))
     rows = table.frame()
     if vector_field is not None:
         rows, odd = split_by_length(rows)
-        bad += _odd_lengths(rows, odd, files, vector_field)
+        bad += [_odd_length(paths, row, rows.schema["vector"].shape[0]) for row in odd.iter_rows(named=True)]
     return rows, quarantine_table(bad)
 
 
-def _odd_lengths(rows: pl.DataFrame, odd: pl.DataFrame, files: list[str], field: str) -> list[Quarantined]:
-    dim = rows.schema["vector"].shape[0]
-    return [
-        Quarantined(
-            files[row["file"]],
-            row["line"],
-            f'the vector field "{field}" holds {len(row["vector"])} numbers, in most records it holds {dim}',
-            excerpt(row["record"]),
-        )
-        for row in odd.iter_rows(named=True)
-    ]
+def _odd_length(paths: Sequence[Path], row: dict[str, Any], dim: int) -> Quarantined:
+    error = BadRecord(f"the vector has {len(row['vector'])} numbers, in most records it has {dim}")
+    return quarantined(paths[row["file"]], row["line"], error, row["record"].encode())

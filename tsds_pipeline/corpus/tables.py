@@ -36,7 +36,7 @@ class RowTable:
     def frame(self) -> pl.DataFrame:
         """All rows, in the order they came."""
         self._flush()
-        return pl.concat(self._batches, rechunk=True)
+        return pl.concat(self._batches)
 
     def _flush(self) -> None:
         self._batches.append(pl.DataFrame(self._rows, schema=self._schema, orient="row"))

@@ -37,7 +37,7 @@ class Template:
             if not after_gap:
                 lines.append(line)
         if not any_value:
-            raise BadRecord("the text is empty: so is every field of the template")
+            raise BadRecord("the text is empty (every field of the template is)")
         return "\n".join(lines)
 
 
