@@ -124,6 +124,9 @@ def test_order_and_files_do_not_matter_and_nothing_is_lost(tmp_path, lines, data
     options = {"template": None, "max_chars": 9, "vector_field": None}
     whole, split = read_source([one], **options), read_source(data.draw(st.permutations(parts)), **options)
     assert whole.corpus.equals(split.corpus)
+    for row in whole.corpus.iter_rows(named=True):
+        assert row["variants"][0]["record_id"] == row["record_ids"][0]
+        assert len({variant["record"] for variant in row["variants"]}) == len(row["variants"]) <= row["count"]
     for name, records in (("whole", whole), ("split", split)):
         assert records.corpus["count"].sum() + len(records.quarantine) == records.read == len(lines)
         records.corpus.write_parquet(tmp_path / name)
@@ -144,6 +147,33 @@ def test_order_does_not_matter_with_vectors(tmp_path, records, data):
         assert read.corpus["count"].sum() + len(read.quarantine) == read.read == len(records)
         frames.append(read.corpus)
     assert frames[0].equals(frames[1])
+
+
+NAMES = st.sampled_from(["text", "messages", "instruction", "input", "output", "e", "id", "content", "value"])
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(), max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
+    max_leaves=8,
+)
+ANY_LINES = st.one_of(
+    st.dictionaries(NAMES, VALUES, max_size=5).map(lambda fields: json.dumps(fields).encode()),
+    st.binary(max_size=30).map(lambda line: b" " + line.replace(b"\n", b"")),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(
+    st.lists(ANY_LINES, max_size=4),
+    st.sampled_from([None, "{text}\n{e.value}"]),
+    st.sampled_from([None, "e"]),
+)
+def test_whatever_stands_in_a_file_is_used_or_quarantined(tmp_path, lines, template, vector_field):
+    path = tmp_path / "any.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    records = read_source([path], template=template, max_chars=20, vector_field=vector_field)
+    assert records.corpus["count"].sum() + len(records.quarantine) == records.read
+    records.corpus.write_parquet(tmp_path / "corpus")
+    records.quarantine.write_parquet(tmp_path / "quarantine")
 
 
 def test_queries_keep_their_copies(write):

@@ -12,6 +12,7 @@ from tsds_pipeline.corpus.raw import RawRecord, json_name, not_utf8, too_long
 
 MAX_DEPTH = 100
 """Real records stay far below. Python's own limit depends on who calls: that must not decide what is read."""
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 
 def read_jsonl(path: Path, limit: int) -> Iterator[RawRecord]:
@@ -34,7 +35,6 @@ def _record(line: bytes, number: int, exceeded: int | None) -> RawRecord:
 
 def _fields(line: bytes) -> dict[str, Any]:
     """The object on ``line``, or :class:`BadRecord`."""
-    too_deep = BadRecord(f"nested more than {MAX_DEPTH} deep")
     try:
         value = _decode(line.rstrip().decode())
     except UnicodeDecodeError as error:
@@ -42,13 +42,13 @@ def _fields(line: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise BadRecord(f"invalid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
-        raise too_deep from None
+        raise BadRecord(TOO_DEEP) from None
     except ValueError:
         raise BadRecord("invalid JSON: a whole number of thousands of digits") from None
     if not isinstance(value, dict):
         raise BadRecord(f"expected one JSON object a line, found {json_name(value)}")
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise too_deep
+        raise BadRecord(TOO_DEEP)
     return value
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 EXCERPT_CHARS = 200
 REASON_CHARS = 500
+REASONS_SHOWN = 3
 QUARANTINE_SCHEMA = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "excerpt": pl.String}
 
 
@@ -41,9 +42,9 @@ def quarantine_table(bad: list[Quarantined]) -> pl.DataFrame:
     return pl.DataFrame(sorted(bad), schema=QUARANTINE_SCHEMA, orient="row")
 
 
-def first_reasons(quarantine: pl.DataFrame, shown: int = 3) -> str:
-    """``file:line: reason`` for the first ``shown`` different reasons of a quarantine table, in one line."""
-    rows = quarantine.unique("reason", keep="first", maintain_order=True).head(shown)
+def first_reasons(quarantine: pl.DataFrame) -> str:
+    """``file:line: reason`` for the first few different reasons of a quarantine table, in one line."""
+    rows = quarantine.unique("reason", keep="first", maintain_order=True).head(REASONS_SHOWN)
     return "; ".join(f"{file}:{line}: {reason}" for file, line, reason, _ in rows.iter_rows())
 
 

@@ -4,6 +4,17 @@ from typing import Any, NamedTuple
 
 from tsds_pipeline.corpus.quarantine import BadRecord
 
+JSON_NAMES = {
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+    list: "a list",
+    dict: "an object",
+    bytes: "binary data",
+}
+
 
 class RawRecord(NamedTuple):
     """One record of a file: its ``fields``, or the ``reason`` why they could not be read.
@@ -30,6 +41,4 @@ def not_utf8(byte: int) -> BadRecord:
 
 def json_name(value: object) -> str:
     """What ``value`` is, in the words of JSON."""
-    names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
-    names |= {dict: "an object", type(None): "null", bytes: "binary data"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    return JSON_NAMES.get(type(value)) or f"a {type(value).__name__}"

@@ -1,6 +1,6 @@
 """One record's identity: its text, its content id, its own id, and the rest of it as canonical JSON.
 
-Where a record comes from, and what becomes of several that are alike, is not known here (``collapse``).
+Where it comes from, and what becomes of several alike, is not known here (``sources``, ``tables``).
 """
 
 import datetime
