@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import shutil
@@ -7,11 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tsds_pipeline import file_hashes
+from tsds_pipeline.corpus import read_source
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.file_hashes import FileHashes
@@ -74,6 +77,19 @@ class TestConvention:
         assert names(folder, found.sources["alpaca"].paths) == [f"sources/alpaca{suffix}"]
         assert names(folder, found.tasks["bbh"].paths) == [f"tasks/bbh/query{suffix}"]
         assert found.all_problems() == found.hints == ()
+
+    @pytest.mark.parametrize("suffix", FORMATS)
+    def test_what_is_found_can_be_read(self, folder, suffix):
+        path = folder.write(f"sources/alpaca{suffix}")
+        if suffix == ".jsonl.gz":
+            path.write_bytes(gzip.compress(b'{"text": "x"}\n'))
+        elif suffix == ".csv":
+            path.write_text("text\nx\n")
+        elif suffix == ".parquet":
+            pl.DataFrame({"text": ["x"]}).write_parquet(path)
+        paths = folder.scan().sources["alpaca"].require()
+        read = read_source(paths, template=None, max_chars=10, vector_field=None)
+        assert read.corpus["text"].to_list() == ["x"]
 
     def test_a_folder_is_one_source_or_query_set(self, folder):
         for name in ("b.csv", "a.jsonl.gz", "c with spaces.parquet"):
