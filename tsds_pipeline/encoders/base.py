@@ -1,0 +1,69 @@
+"""What an encoder is, and the checks that every vector passes whichever encoder it comes from."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.core.arrays import row_blocks
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.progress import Progress
+
+LONGEST_EXCERPT = 60
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors. ``fingerprint`` names everything that decides them, in readable text."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """Vectors (n, dim) float32, in the order of ``texts``; none of them: (0, 0)."""
+        ...
+
+
+def as_fingerprint(**values: object) -> str:
+    """``values`` as one line of JSON, the same for the same values."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Rows of ``vectors`` (n, dim) at length 1, float32, measured in float64.
+
+    Rows that have no length (zeros) or no finite one stay as they are, for :func:`check_vectors` to name.
+    """
+    scaled = np.array(vectors, dtype=np.float32)
+    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
+        block = vectors[start:stop].astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", block, block))
+        usable = np.isfinite(norms) & (norms > 0)
+        scaled[start:stop][usable] = block[usable] / norms[usable, None]
+    return scaled
+
+
+def check_vectors(vectors: np.ndarray, records: pl.DataFrame, name: str, remedy: str) -> None:
+    """Raise :class:`TsdsError` when a row of ``vectors`` is not finite or all zeros, naming its record.
+
+    ``records`` has a row for each vector; ``name`` says whose they are, as in "source flan_cot".
+    """
+    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 2):
+        block = vectors[start:stop]
+        finite, zero = np.isfinite(block).all(axis=1), ~block.any(axis=1)
+        bad = ~finite | zero
+        if bad.any():
+            row = int(np.argmax(bad))
+            problem = "is all zeros" if zero[row] else "has a value that is not finite"
+            record = describe(records.row(start + row, named=True))
+            raise TsdsError(f"{name}: the vector of {record} {problem}: {remedy}")
+
+
+def describe(record: dict[str, Any]) -> str:
+    """``record "17" ("What is the boiling point of ...")``: the user's own id where there is one."""
+    ids = record.get("record_ids") or [record.get("record_id") or record["content_id"]]
+    text = " ".join(record["text"].split())
+    if len(text) > LONGEST_EXCERPT:
+        text = text[: LONGEST_EXCERPT - 3] + "..."
+    return f'record "{ids[0]}" ("{text}")'

