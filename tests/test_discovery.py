@@ -301,7 +301,9 @@ class TestProblems:
         good.write("sources/b/1.jsonl")
         good.write("sources/b/deep/2.jsonl")
         problem = self.only_problem(good)
-        assert problem.startswith("sources/b/deep/: a folder inside a source is not read")
+        assert problem.startswith(
+            "sources/b/deep/: only files right inside sources/b/ are read: move these up"
+        )
         assert problem.endswith('path = "sources/b/**/*.jsonl"')
         good.write("tsds.toml", '[sources.b]\npath = "sources/b/**/*.jsonl"\n')
         found = good.scan()

@@ -192,10 +192,10 @@ def _supported(root: Path, paths: Iterable[Path], problems: list[str]) -> list[P
     good = []
     for path in paths:
         if os.path.isdir(path):
-            pattern = f"{shown(root, path.parent)}/**/*{FORMATS[0]}"
+            parent = shown(root, path.parent)
             problems.append(
-                f"{shown(root, path)}/: a folder inside a source is not read: move its files up, "
-                f'or name them in {SETTINGS_FILE}: path = "{pattern}"'
+                f"{shown(root, path)}/: only files right inside {parent}/ are read: move these up, "
+                f'or name them in {SETTINGS_FILE}: path = "{parent}/**/*{FORMATS[0]}"'
             )
         elif _stem(path) or is_broken_link(path):
             good.append(path)
