@@ -1,0 +1,126 @@
+"""What every asset body does around its computation: know its node, say what it was made from, report it.
+
+The computations are in ``stages`` and ``core``.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from tsds_pipeline.encoders import Embedded, embed, make_encoder
+from tsds_pipeline.graph import Observed, header, stored
+from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.settings import Settings
+from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, record_failure
+
+PREVIEW_ROWS = 10
+EMBEDDING_CACHE = "embedding_cache"
+_LONGEST_CELL = 160
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One asset partition while it is being made."""
+
+    node: str
+    observed: Observed
+    started: float
+
+    @classmethod
+    @contextmanager
+    def of(cls, context: dg.AssetExecutionContext, project: ProjectResource) -> Iterator["Stage"]:
+        """The stage of the partition that ``context`` runs; what fails inside is noted for `tsds status`."""
+        asset = context.asset_key.to_user_string()
+        partition = context.partition_key if context.has_partition_key else None
+        stage = cls(f"{asset}|{partition}" if partition else asset, project.observe(), time.perf_counter())
+        try:
+            yield stage
+        except Exception as error:
+            record_failure(artifact_path(stage.observed.project.storage, asset, partition), error)
+            raise
+
+    @property
+    def settings(self) -> Settings:
+        return self.observed.project.settings
+
+    def embed(self, records: pl.DataFrame, name: str, log: Any) -> Embedded:
+        """Vectors of ``records`` (content_id, text) with the project's encoder; ``name`` is for messages."""
+        project = self.observed.project
+        encoder = make_encoder(project.settings.encoder, project.root)
+        with progress_bar(f"encoding {name}", log.info) as progress:
+            return embed(records, encoder, project.storage / EMBEDDING_CACHE, name, progress)
+
+    def result(
+        self,
+        frame: pl.DataFrame,
+        made_from: Mapping[str, Artifact],
+        *,
+        content: tuple[object, ...] = (),
+        version: str | None = None,
+        payloads: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        preview: pl.DataFrame | None = None,
+        check_results: Sequence[dg.AssetCheckResult] = (),
+    ) -> dg.MaterializeResult[Draft]:
+        """The materialisation of this node: an artifact for the I/O manager, metadata for the UI.
+
+        ``made_from`` are the artifacts that were read, by node; ``content`` and ``version`` as in ``graph.header``.
+        """
+        made = header(self.observed, self.node, made_from, *content, version=version, notes=dict(notes or {}))
+        draft = Draft(frame, made, payloads or {})
+        return self._materialized(draft, metadata or {}, frame if preview is None else preview, check_results)
+
+    def stand_in(
+        self, empty: pl.DataFrame, problem: str, check_results: Sequence[dg.AssetCheckResult]
+    ) -> dg.MaterializeResult[Draft]:
+        """What stays in use when this node cannot be made: its last good content, else ``empty``."""
+        last = stored(self.observed.project.storage, self.node)
+        frame = empty if last is None else last.frame
+        version = content_hash(empty) if last is None else last.version
+        made = header(self.observed, self.node, {}, version=version, problem=problem)
+        return self._materialized(Draft(frame, made), {"problem": problem}, frame, check_results)
+
+    def _materialized(
+        self,
+        draft: Draft,
+        metadata: Mapping[str, Any],
+        preview: pl.DataFrame,
+        check_results: Sequence[dg.AssetCheckResult],
+    ) -> dg.MaterializeResult[Draft]:
+        return dg.MaterializeResult(
+            value=draft,
+            data_version=dg.DataVersion(draft.header.version),
+            check_results=check_results,
+            metadata={
+                "dagster/row_count": len(draft.frame),
+                "dagster/column_schema": column_schema(draft.frame),
+                "seconds": round(time.perf_counter() - self.started, 3),
+                "preview": preview_table(preview),
+                **metadata,
+            },
+        )
+
+
+def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
+    """The table's columns for the catalogue."""
+    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])
+
+
+def preview_table(frame: pl.DataFrame) -> dg.TableMetadataValue:
+    """The first rows, as text cells that are cut to a readable length."""
+    head = frame.head(PREVIEW_ROWS)
+    rows = [{name: _cell(value) for name, value in row.items()} for row in head.to_dicts()]
+    columns = [dg.TableColumn(name, "string") for name in head.columns]
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows], dg.TableSchema(columns))
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"

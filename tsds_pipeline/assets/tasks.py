@@ -1,0 +1,196 @@
+"""Assets of the tasks: queries and their vectors, neighbours by source, probabilities, the sample and its export."""
+
+import dagster as dg
+
+from tsds_pipeline.assets.stage import Stage
+from tsds_pipeline.corpus import read_queries
+from tsds_pipeline.graph import CODE_VERSIONS, require_same_versions
+from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
+from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.stages.export import export_sample, manifest
+from tsds_pipeline.stages.index import open_index
+from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
+from tsds_pipeline.stages.pool import SourcePart, StoredPool
+from tsds_pipeline.stages.probabilities import figures, probability_table, solve_task, wanted_size
+from tsds_pipeline.stages.sample import draw_examples, with_records
+from tsds_pipeline.storage import Artifact, Draft, content_hash
+
+GROUP = "tasks"
+EVERY_SOURCE = dg.AllPartitionMapping()
+
+
+@dg.asset(
+    group_name=GROUP,
+    io_manager_key="artifacts",
+    partitions_def=TASKS,
+    code_version=CODE_VERSIONS["query_examples"],
+    kinds={"polars", "parquet"},
+    deps=["query_files"],
+)
+def query_examples(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Draft]:
+    """The task's query set, normalised. Any bad record is an error: the set is small and decides everything."""
+    with Stage.of(context, project) as stage:
+        task = context.partition_key
+        settings = stage.settings
+        queries = read_queries(
+            stage.observed.scan.tasks[task].require(),
+            template=settings.resolved_task(task).text,
+            max_chars=settings.corpus.max_chars,
+            vector_field=settings.vector_field,
+        )
+        return stage.result(
+            queries, {}, version=content_hash(queries), preview=queries.select("record_id", "text")
+        )
+
+
+@dg.asset(
+    group_name=GROUP,
+    io_manager_key="artifacts",
+    partitions_def=TASKS,
+    code_version=CODE_VERSIONS["query_embeddings"],
+    kinds={"numpy", "sentencetransformers"},
+    deps=["encoder_settings"],
+    pool="encoder",
+)
+def query_embeddings(
+    context: dg.AssetExecutionContext, project: ProjectResource, query_examples: Artifact
+) -> dg.MaterializeResult[Draft]:
+    """A vector for each query example."""
+    with Stage.of(context, project) as stage:
+        embedded = stage.embed(query_examples.frame, f"task {context.partition_key}", context.log)
+        return stage.result(
+            query_examples.frame.select("content_id", "record_id"),
+            {f"query_examples|{context.partition_key}": query_examples},
+            payloads={"vectors": embedded.vectors},
+            metadata={
+                "encoded": embedded.encoded,
+                "reused": embedded.reused,
+                "dimensions": embedded.vectors.shape[1],
+            },
+            notes={"encoded": embedded.encoded, "reused": embedded.reused},
+        )
+
+
+@dg.asset(
+    group_name=GROUP,
+    io_manager_key="artifacts",
+    partitions_def=SOURCES_BY_TASK,
+    code_version=CODE_VERSIONS["query_neighbors"],
+    kinds={"faiss", "parquet"},
+)
+def query_neighbors(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    faiss_index: Artifact,
+    kde_densities: Artifact,
+    query_embeddings: Artifact,
+) -> dg.MaterializeResult[Draft]:
+    """The candidates of one source nearest to each query of one task, with distances and densities."""
+    with Stage.of(context, project) as stage:
+        source, _, task = context.partition_key.partition("|")
+        made_from = {
+            f"faiss_index|{source}": faiss_index,
+            f"kde_densities|{source}": kde_densities,
+            f"query_embeddings|{task}": query_embeddings,
+        }
+        require_same_versions(made_from)
+        index, densities = open_index(faiss_index), kde_densities.frame
+        if source not in stage.observed.candidate_sources(task):
+            index, densities = index.emptied(), densities.clear()
+        table = nearest_candidates(query_embeddings.vectors, index, densities)
+        return stage.result(
+            table,
+            made_from,
+            metadata={"nearest_distance": float(table["distance"].min() or 0)},
+            preview=table.sort("distance"),
+        )
+
+
+@dg.asset(
+    group_name=GROUP,
+    io_manager_key="artifacts",
+    partitions_def=TASKS,
+    code_version=CODE_VERSIONS["selection_probabilities"],
+    kinds={"numpy", "parquet"},
+    deps=["solver_settings"],
+    ins={
+        "faiss_index": dg.AssetIn(partition_mapping=EVERY_SOURCE),
+        "kde_densities": dg.AssetIn(partition_mapping=EVERY_SOURCE),
+        "candidate_corpus": dg.AssetIn(partition_mapping=EVERY_SOURCE),
+    },
+)
+def selection_probabilities(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    query_neighbors: dict[str, Artifact],
+    pool_summary: Artifact,
+    query_embeddings: Artifact,
+    faiss_index: dict[str, Artifact],
+    kde_densities: dict[str, Artifact],
+    candidate_corpus: dict[str, Artifact],
+) -> dg.MaterializeResult[Draft]:
+    """The optimal plan of the task over all its sources: how probable each candidate is in its training set."""
+    with Stage.of(context, project) as stage:
+        task = context.partition_key
+        made_from = {f"query_neighbors|{key}": artifact for key, artifact in sorted(query_neighbors.items())}
+        made_from |= {f"kde_densities|{key}": artifact for key, artifact in sorted(kde_densities.items())}
+        made_from |= {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())}
+        made_from |= {"pool_summary": pool_summary, f"query_embeddings|{task}": query_embeddings}
+        require_same_versions(made_from)
+        settings = stage.settings.resolved_task(task)
+        parts = [
+            SourcePart(
+                source,
+                open_index(faiss_index[source]),
+                kde_densities[source].frame,
+                query_neighbors[f"{source}|{task}"].frame,
+            )
+            for source in stage.observed.candidate_sources(task)
+        ]
+        pool = StoredPool(task, parts, query_embeddings.vectors, uniform=settings.algorithm != "knn_kde")
+        solution, auto = solve_task(task, settings, pool)
+        corpora = {
+            source: candidate_corpus[source].scan() for source in stage.observed.candidate_sources(task)
+        }
+        table = probability_table(pool, solution, query_embeddings.frame["record_id"], corpora)
+        said = figures(settings, pool, solution, table, auto)
+        return stage.result(
+            table, made_from, content=(table,), notes=said, metadata=said, preview=table.drop("plan")
+        )
+
+
+@dg.asset(
+    group_name=GROUP,
+    io_manager_key="artifacts",
+    partitions_def=TASKS,
+    code_version=CODE_VERSIONS["sampled_subset"],
+    kinds={"parquet", "json"},
+    deps=["draw_settings"],
+    ins={"candidate_corpus": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
+)
+def sampled_subset(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    selection_probabilities: Artifact,
+    candidate_corpus: dict[str, Artifact],
+) -> dg.MaterializeResult[Draft]:
+    """The task's training subset, drawn from the probabilities, with texts and original fields; and its export."""
+    with Stage.of(context, project) as stage:
+        task = context.partition_key
+        settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
+        size = wanted_size(settings, solved["candidates"], solved["auto_size"])
+        drawn = draw_examples(task, settings, size, selection_probabilities.frame)
+        sources = stage.observed.candidate_sources(task)
+        sample = with_records(drawn, {source: candidate_corpus[source].scan() for source in sources})
+        made_from = {f"selection_probabilities|{task}": selection_probabilities}
+        result = stage.result(
+            sample,
+            made_from,
+            content=(sample,),
+            notes={"task": task, "size": size, "epochs": settings.epochs, "seed": settings.seed},
+            metadata={"size": size, "by_source": dict(sample["source"].value_counts(sort=True).iter_rows())},
+            preview=sample.select("source", "id", "text", "probability"),
+        )
+        folder = stage.observed.project.exports / task
+        export_sample(folder, sample, manifest(stage.observed, result.value.header, solved))
+        return result

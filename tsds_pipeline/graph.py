@@ -1,0 +1,237 @@
+"""What depends on what: every asset partition as a node, its upstream nodes, and why a node is stale.
+
+A node is written "asset" or "asset|partition"; the partition of ``query_neighbors`` is "source|task". The Dagster
+definitions draw the same graph (a test compares them); it stands here without Dagster so that `tsds status`
+answers at once. Making a node again is ``orchestration.refresh``.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsds_pipeline.discovery import Scan, scan
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.project import Project
+from tsds_pipeline.settings import (
+    corpus_part,
+    draw_part,
+    index_part,
+    pool_part,
+    query_part,
+    solver_part,
+)
+from tsds_pipeline.storage import Artifact, Header, artifact_path, content_hash, find_artifact
+
+# Raised when the same input would give another result.
+CODE_VERSIONS = {
+    "candidate_corpus": "1",
+    "candidate_embeddings": "1",
+    "faiss_index": "1",
+    "kde_densities": "1",
+    "pool_summary": "1",
+    "query_examples": "1",
+    "query_embeddings": "1",
+    "query_neighbors": "1",
+    "selection_probabilities": "1",
+    "sampled_subset": "1",
+}
+BY_SOURCE = ("candidate_corpus", "candidate_embeddings", "faiss_index", "kde_densities")
+# What is observed, not made: files of the user, and resolved settings.
+INPUTS_BY_SOURCE = ("source_files",)
+INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
+INPUTS_OF_ALL = ("source_registry", "encoder_settings", "index_settings", "pool_settings")
+INPUT_ASSETS = (*INPUTS_BY_SOURCE, *INPUTS_BY_TASK, *INPUTS_OF_ALL)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The inputs of the whole graph at one moment."""
+
+    project: Project
+    scan: Scan
+    settings: dict[str, str]
+    """Canonical text of every settings node."""
+    versions: dict[str, str]
+    """Data version of every input node."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(self.scan.sources)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.scan.tasks)
+
+    def candidate_sources(self, task: str) -> tuple[str, ...]:
+        """The sources that ``task`` draws from, sorted."""
+        return self.project.settings.resolved_task(task).candidate_sources(self.sources)
+
+
+def observe(project: Project) -> Observed:
+    """Scan the project folder and resolve the settings. No large file is read twice (see ``discovery``)."""
+    from tsds_pipeline.encoders import make_encoder
+
+    found, settings = scan(project), project.settings
+    texts = {
+        "encoder_settings": make_encoder(settings.encoder, project.root).fingerprint,
+        "index_settings": index_part(settings),
+        "pool_settings": pool_part(settings),
+        "source_registry": json.dumps(list(found.sources)),
+    }
+    for task in found.tasks:
+        texts[f"solver_settings|{task}"] = solver_part(settings, task)
+        texts[f"draw_settings|{task}"] = draw_part(settings, task)
+    versions = {node: content_hash(text) for node, text in texts.items()}
+    for key, files in found.sources.items():
+        versions[f"source_files|{key}"] = content_hash(files.version, corpus_part(settings, key))
+    for key, files in found.tasks.items():
+        versions[f"query_files|{key}"] = content_hash(files.version, query_part(settings, key))
+    return Observed(project, found, texts, versions)
+
+
+def upstream(node: str, observed: Observed) -> list[str]:
+    """The nodes that ``node`` is made from: a change of any makes it stale."""
+    asset, _, key = node.partition("|")
+    sources = observed.sources
+    match asset:
+        case "candidate_corpus":
+            return [f"source_files|{key}"]
+        case "candidate_embeddings":
+            return [f"candidate_corpus|{key}", "encoder_settings"]
+        case "faiss_index":
+            return [f"candidate_embeddings|{key}", "index_settings"]
+        case "kde_densities":
+            return ["source_registry", "pool_settings", *(f"faiss_index|{s}" for s in sources)]
+        case "pool_summary":
+            return [f"kde_densities|{s}" for s in sources]
+        case "query_examples":
+            return [f"query_files|{key}"]
+        case "query_embeddings":
+            return [f"query_examples|{key}", "encoder_settings"]
+        case "query_neighbors":
+            source, _, task = key.partition("|")
+            return [f"kde_densities|{source}", f"query_embeddings|{task}"]
+        case "selection_probabilities":
+            neighbors = [f"query_neighbors|{s}|{key}" for s in sources]
+            return [*neighbors, "pool_summary", f"solver_settings|{key}"]
+        case "sampled_subset":
+            return [f"selection_probabilities|{key}", f"draw_settings|{key}"]
+    raise ValueError(f"{node} is not made by any asset")
+
+
+def nodes(observed: Observed) -> Iterator[str]:
+    """Every node, in an order in which each comes after its upstream: sources, the pool, then task by task."""
+    sources = observed.sources
+    for asset in BY_SOURCE:
+        yield from (f"{asset}|{source}" for source in sources)
+    yield "pool_summary"
+    for task in observed.tasks:
+        yield from (f"query_examples|{task}", f"query_embeddings|{task}")
+        yield from (f"query_neighbors|{source}|{task}" for source in sources)
+        yield from (f"selection_probabilities|{task}", f"sampled_subset|{task}")
+
+
+def stored(base: Path, node: str) -> Artifact | None:
+    """What is stored for ``node``, None where nothing sound is."""
+    asset, _, partition = node.partition("|")
+    return find_artifact(artifact_path(base, asset, partition or None))
+
+
+def header(
+    observed: Observed,
+    node: str,
+    made_from: Mapping[str, Artifact],
+    *content: object,
+    version: str | None = None,
+    **more: object,
+) -> Header:
+    """The header of what is about to be stored for ``node``.
+
+    ``made_from`` holds the artifacts that were read. The version covers ``content`` and, through the versions of
+    all inputs, whatever lies upstream of them; an asset at which an input that changed without effect is to stop
+    passes ``version``, a hash of its content (and settings) alone.
+    """
+    code = CODE_VERSIONS[node.partition("|")[0]]
+    inputs = {name: artifact.version for name, artifact in made_from.items()}
+    inputs |= {
+        name: observed.versions[name] for name in upstream(node, observed) if name in observed.versions
+    }
+    settings = {name: observed.settings[name] for name in inputs if name in observed.settings}
+    version = version or content_hash(code, inputs, *content)
+    return Header(version=version, code=code, inputs=inputs, settings=settings, **more)
+
+
+def stale_reasons(node: str, old: Header, observed: Observed, versions: Mapping[str, str]) -> list[str]:
+    """Why what ``old`` describes is not what ``node`` would be made from now; empty when it is fresh.
+
+    ``versions`` are the current data versions, of the upstream nodes at least. One plain phrase a reason.
+    """
+    asset = node.partition("|")[0]
+    reasons = [] if old.code == CODE_VERSIONS[asset] else [f"the code of {asset} changed"]
+    expected = upstream(node, observed)
+    for name in expected:
+        if name not in old.inputs:
+            reasons.append(f"{describe(name)} is new")
+        elif old.inputs[name] != versions.get(name):
+            reasons.append(_what_changed(name, old, observed))
+    gone = old.inputs.keys() - set(expected)
+    reasons += [
+        f"{describe(name)} is gone"
+        for name in sorted(gone)
+        if name.partition("|")[0] not in ALSO_READ.get(asset, ())
+    ]
+    return reasons
+
+
+def require_same_versions(made_from: Mapping[str, Artifact]) -> None:
+    """Raise TsdsError where one of the artifacts was made from another version of one that is beside it."""
+    for node, artifact in made_from.items():
+        for name, version in artifact.header.inputs.items():
+            if name in made_from and made_from[name].version != version:
+                raise TsdsError(
+                    f"{describe(node)} was made from another version of {describe(name)} than the one that is there "
+                    "now: it is being made again, or has to be; wait for that, or run `tsds refresh`"
+                )
+
+
+def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
+    """Data version of every node that ``start`` was made from, near and far, and the text of all their settings."""
+    versions: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    waiting = [start]
+    while waiting:
+        made = waiting.pop()
+        settings |= made.settings
+        for name in made.inputs.keys() - versions.keys():
+            versions[name] = made.inputs[name]
+            artifact = None if name.partition("|")[0] in INPUT_ASSETS else stored(base, name)
+            waiting += [artifact.header] if artifact else []
+    return dict(sorted(versions.items())), dict(sorted(settings.items()))
+
+
+# Read for the lineage or for deeper looks, never a reason to run again: another input changes with it.
+ALSO_READ = {
+    "query_neighbors": ("faiss_index",),
+    "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
+    "sampled_subset": ("candidate_corpus",),
+}
+
+
+def describe(node: str) -> str:
+    """``node`` for a person: query_neighbors[alpaca x bbh]."""
+    asset, _, partition = node.partition("|")
+    return f"{asset}[{partition.replace('|', ' x ')}]" if partition else asset
+
+
+def _what_changed(name: str, old: Header, observed: Observed) -> str:
+    if name not in old.settings or name not in observed.settings:
+        return f"{describe(name)} changed"
+    before, now = json.loads(old.settings[name]), json.loads(observed.settings[name])
+    if name == "source_registry":
+        changes = [f"+{key}" for key in now if key not in before] + [
+            f"-{key}" for key in before if key not in now
+        ]
+        return "sources " + ", ".join(changes)
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in keys)

@@ -1,0 +1,71 @@
+"""What the pipeline observes instead of making: the user's files and the resolved settings, as external assets.
+
+Their versions are reported to Dagster only when they changed, so that nothing downstream hears of a mere look.
+"""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from tsds_pipeline.graph import INPUT_ASSETS, INPUTS_BY_SOURCE, INPUTS_BY_TASK, Observed
+from tsds_pipeline.orchestration.partitions import SOURCES, TASKS
+
+DATA_VERSION = "dagster/data_version"
+_DESCRIPTIONS = {
+    "source_files": "The files of a source, and the settings that say how its records are read.",
+    "query_files": "The query files of a task, and the settings that say how its records are read.",
+    "solver_settings": "What decides a task's probabilities: [selection] and [tasks.X] in tsds.toml.",
+    "draw_settings": "What decides which examples are drawn for a task: size, seed, epochs.",
+    "source_registry": "Which sources there are.",
+    "encoder_settings": "What decides a text's vector: [encoder] in tsds.toml and the model itself.",
+    "index_settings": "Which kind of search index is built: [pool] index.",
+    "pool_settings": "What decides the densities: [pool] kernel_radius.",
+}
+
+
+def input_specs() -> list[dg.AssetSpec]:
+    """The external assets."""
+    partitions = dict.fromkeys(INPUTS_BY_SOURCE, SOURCES) | dict.fromkeys(INPUTS_BY_TASK, TASKS)
+    return [
+        dg.AssetSpec(
+            name, description=_DESCRIPTIONS[name], group_name="inputs", partitions_def=partitions.get(name)
+        )
+        for name in INPUT_ASSETS
+    ]
+
+
+def changed_inputs(instance: dg.DagsterInstance, observed: Observed) -> list[dg.AssetMaterialization]:
+    """Events for the inputs whose version is not the one that Dagster heard of last."""
+    known = {node: version for name in INPUT_ASSETS for node, version in _known_versions(instance, name)}
+    return [
+        dg.AssetMaterialization(
+            node.partition("|")[0], partition=node.partition("|")[2] or None, tags={DATA_VERSION: version}
+        )
+        for node, version in observed.versions.items()
+        if known.get(node) != version
+    ]
+
+
+def register(instance: dg.DagsterInstance, observed: Observed) -> None:
+    """Make Dagster's partitions and input versions those of the project folder."""
+    for definition, keys in ((SOURCES, observed.sources), (TASKS, observed.tasks)):
+        known = set(instance.get_dynamic_partitions(definition.name))
+        if added := [key for key in keys if key not in known]:
+            instance.add_dynamic_partitions(definition.name, added)
+        for key in sorted(known - set(keys)):
+            instance.delete_dynamic_partition(definition.name, key)
+    for event in changed_inputs(instance, observed):
+        instance.report_runless_asset_event(event)
+
+
+def _known_versions(instance: dg.DagsterInstance, name: str) -> Iterable[tuple[str, str | None]]:
+    key = dg.AssetKey(name)
+    if name in INPUTS_BY_SOURCE or name in INPUTS_BY_TASK:
+        tags = instance.event_log_storage.get_latest_tags_by_partition(
+            key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION]
+        )
+        yield from ((f"{name}|{partition}", found.get(DATA_VERSION)) for partition, found in tags.items())
+    else:
+        event = instance.get_latest_materialization_event(key)
+        if event is not None and event.asset_materialization is not None:
+            yield name, (event.asset_materialization.tags or {}).get(DATA_VERSION)

@@ -1,0 +1,54 @@
+"""Storage of asset partitions as artifacts: ``storage/<asset>/<source>/<task>.parquet`` (see ``storage``)."""
+
+from pathlib import Path
+from typing import Any, get_origin
+
+import dagster as dg
+
+from tsds_pipeline.keys import check_key
+from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.storage import SUFFIX, Artifact, Draft, artifact_path, read_artifact, write_artifact
+
+
+class ArtifactIOManager(dg.UPathIOManager):
+    """Writes a :class:`Draft`, reads an :class:`Artifact`; an input annotated ``dict`` is a fan-in by key."""
+
+    extension = SUFFIX
+
+    def __init__(self, base: Path):
+        from upath import UPath
+
+        super().__init__(UPath(base))
+        self._base = base
+
+    def get_path_for_partition(self, context: Any, path: Any, partition: str) -> Any:
+        keys = partition.split("/")
+        for kind, key in zip(
+            ("source", "task") if len(keys) > 1 else ("partition",) * len(keys), keys, strict=True
+        ):
+            check_key(kind, key)
+        return super().get_path_for_partition(context, path, partition)
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Draft, path: Any) -> None:
+        target = Path(str(path))
+        artifact_path(self._base, str(target.relative_to(self._base).with_suffix("")))
+        write_artifact(target, obj)
+
+    def load_from_path(self, context: dg.InputContext, path: Any) -> Artifact:
+        return read_artifact(Path(str(path)))
+
+    def load_partitions(self, context: dg.InputContext) -> Any:
+        found = super().load_partitions(context)
+        wants_dict = get_origin(context.dagster_type.typing_type) is dict
+        if wants_dict and not isinstance(found, dict):
+            return {context.asset_partition_keys[0]: found}
+        return found
+
+
+class ProjectIOManager(dg.ConfigurableIOManagerFactory):
+    """The artifacts of the project that ``project`` names, in its storage/ folder."""
+
+    project: dg.ResourceDependency[ProjectResource]
+
+    def create_io_manager(self, context: Any) -> ArtifactIOManager:
+        return ArtifactIOManager(self.project.load().storage)

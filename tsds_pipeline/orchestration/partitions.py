@@ -1,0 +1,13 @@
+"""The partitions: one per source, one per task, and their product. Keys are added and removed by ``inputs``."""
+
+import dagster as dg
+
+SOURCES = dg.DynamicPartitionsDefinition(name="source")
+TASKS = dg.DynamicPartitionsDefinition(name="task")
+SOURCES_BY_TASK = dg.MultiPartitionsDefinition({"source": SOURCES, "task": TASKS})
+
+
+def node_partition(key: str) -> str | dg.MultiPartitionKey:
+    """Dagster's key for the partition "a" or "source|task" of a node."""
+    source, bar, task = key.partition("|")
+    return dg.MultiPartitionKey({"source": source, "task": task}) if bar else key

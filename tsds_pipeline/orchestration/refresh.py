@@ -1,0 +1,162 @@
+"""Bring a project up to date in this process: observe, walk the graph, run what is missing or stale.
+
+Every node runs as a Dagster run of its own partition, upstream first, so that a change that comes out without
+effect stops where it does; runs, events and metadata are in the UI like any other's.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import Observed, describe, observe, upstream
+from tsds_pipeline.orchestration.inputs import register
+from tsds_pipeline.orchestration.partitions import node_partition
+from tsds_pipeline.project import Project
+from tsds_pipeline.status import FAILED, MISSING, NodeStatus, node_status, wanted_nodes
+from tsds_pipeline.storage import artifact_path, record_failure
+
+# A node that was never made is made in one run with what follows it in the same partition.
+CHAINS = (
+    ("candidate_corpus", "candidate_embeddings", "faiss_index"),
+    ("query_examples", "query_embeddings"),
+    ("selection_probabilities", "sampled_subset"),
+)
+MADE, WAITING = "made", "waiting"
+_NOT_CAPTURED = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a refresh did about one node."""
+
+    node: str
+    outcome: str
+    """"fresh" (nothing to do), MADE, FAILED, or WAITING for one that failed and left nothing to use."""
+    reasons: tuple[str, ...] = ()
+    """Why it was made, or what went wrong."""
+    seconds: float = 0.0
+
+
+class Refresh:
+    """One refresh of ``project``: of everything, or of what ``task`` or ``source`` needs."""
+
+    def __init__(self, project: Project, *, task: str | None = None, source: str | None = None):
+        self.observed: Observed = observe(project)
+        self.nodes = wanted_nodes(self.observed, task, source)
+        self._made_along: dict[str, Step] = {}
+
+    def steps(self) -> Iterator[Step]:
+        """Do it, one step a node, upstream first; a failure stops only what cannot do without it."""
+        with project_instance(self.observed.project) as instance:
+            register(instance, self.observed)
+            runner = _Runner(instance, self.observed)
+            versions = dict(self.observed.versions)
+            for node in self.nodes:
+                step = self._step(node, versions, runner)
+                after = node_status(node, self.observed, versions)
+                if after.artifact is not None:
+                    versions[node] = after.artifact.version
+                yield step
+
+    def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
+        if node in self._made_along:
+            return self._made_along.pop(node)
+        lacking = [name for name in upstream(node, self.observed) if name not in versions]
+        if lacking:
+            return Step(node, WAITING, (f"needs {describe(lacking[0])}",))
+        before = node_status(node, self.observed, versions)
+        if not before.due:
+            return Step(node, before.state, before.reasons)
+        run = [node, *self._missing_after(before)]
+        started = time.perf_counter()
+        error = runner.run(run)
+        seconds = time.perf_counter() - started
+        if error is None:
+            for follower in run[1:]:
+                self._made_along[follower] = Step(follower, MADE, ("missing",))
+            return self._judged(node, before, versions, seconds)
+        return Step(node, FAILED, (error,), seconds)
+
+    def _judged(self, node: str, before: NodeStatus, versions: dict[str, str], seconds: float) -> Step:
+        """A run that succeeded may still have stored a stand-in."""
+        after = node_status(node, self.observed, versions)
+        if after.state == FAILED:
+            return Step(node, FAILED, after.reasons, seconds)
+        reasons = ("missing",) if before.state == MISSING else before.reasons
+        return Step(node, MADE, reasons, seconds)
+
+    def _missing_after(self, before: NodeStatus) -> list[str]:
+        if before.artifact is not None:
+            return []
+        asset, _, partition = before.node.partition("|")
+        chain = next((chain for chain in CHAINS if asset in chain), (asset,))
+        after = [f"{name}|{partition}" for name in chain[chain.index(asset) + 1 :]]
+        return [n for n in after if n in self.nodes and node_status(n, self.observed, {}).artifact is None]
+
+
+class _Runner:
+    """Runs nodes of one partition in this process."""
+
+    def __init__(self, instance: dg.DagsterInstance, observed: Observed):
+        from tsds_pipeline.definitions import definitions
+
+        self._instance, self._observed = instance, observed
+        root = str(observed.project.root)
+        self._job = definitions(root).resolve_implicit_global_asset_job_def()
+
+    def run(self, run: list[str]) -> str | None:
+        """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
+        partition = run[0].partition("|")[2]
+        result = self._job.execute_in_process(
+            instance=self._instance,
+            partition_key=node_partition(partition) if partition else None,
+            asset_selection=[dg.AssetKey(node.partition("|")[0]) for node in run],
+            run_config=_QUIET,
+            raise_on_error=False,
+        )
+        if result.success:
+            return None
+        return self._failure(run) or self._note_failure(run[0], result)
+
+    def _failure(self, run: list[str]) -> str | None:
+        """What the asset itself noted (see ``assets.stage``)."""
+        notes = (node_status(node, self._observed, {}) for node in run)
+        return next((note.reasons[0] for note in notes if note.state == FAILED and note.due), None)
+
+    def _note_failure(self, node: str, result: dg.ExecuteInProcessResult) -> str:
+        """A failure outside of the asset's body, as Dagster tells it."""
+        errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+        info = errors[0] if errors else None
+        while info is not None and info.cause is not None:
+            info = info.cause
+        text = info.message.strip() if info else "the run failed"
+        asset, _, partition = node.partition("|")
+        path = artifact_path(self._observed.project.storage, asset, partition or None)
+        error = TsdsError(f"{text} (run {result.run_id})")
+        record_failure(path, error)
+        return str(error)
+
+
+@contextmanager
+def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of ``project``; its runs and events live in the project folder."""
+    home = project.prepare_dagster_home()
+    os.environ["DAGSTER_HOME"] = str(home)
+    # Output stays on the terminal, where progress shows, instead of being captured run by run.
+    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
+    with dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as held:
+        # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
+        for database in home.rglob("*.db"):
+            held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
+        yield instance

@@ -1,0 +1,35 @@
+"""Nearest candidates of one task's queries in one source, with their densities."""
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.stages.index import SourceIndex
+
+DEPTH = 128
+"""Neighbours kept per query and source. A neighbourhood that reaches further is searched again (``stages.pool``)."""
+
+SCHEMA = {
+    "query": pl.Int32,
+    "candidate": pl.Int32,
+    "content_id": pl.String,
+    "count": pl.Int64,
+    "distance": pl.Float64,
+    "density": pl.Float64,
+}
+
+
+def query_neighbors(queries: np.ndarray, index: SourceIndex, densities: pl.DataFrame) -> pl.DataFrame:
+    """The DEPTH nearest candidates of each of ``queries`` (m, dim), in order of (query, distance, candidate).
+
+    ``query`` and ``candidate`` are row numbers of the query and the source; ``distance`` is plain L2.
+    ``densities`` has a row for each row of the index.
+    """
+    if index.search is None or len(queries) == 0:
+        return pl.DataFrame(schema=SCHEMA)
+    found = index.search.search(queries, DEPTH)
+    query, rank = np.nonzero(found.indices >= 0)
+    candidate = found.indices[query, rank]
+    table = pl.DataFrame(
+        {"query": query, "candidate": candidate, "distance": found.distances[query, rank]}
+    ).with_columns(densities.select("content_id", "count", "density")[candidate])
+    return table.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())

@@ -1,0 +1,113 @@
+"""The candidates of one task over its sources, as the solver wants to see them.
+
+The first neighbours come from the stored ``query_neighbors``, merged over the sources; deeper ones are searched in
+the sources' indexes, only for the rows that need them. Candidates are numbered source by source, in the order of
+the source keys.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.core.arrays import all_distances
+from tsds_pipeline.core.neighbors import Neighbors, sort_rows
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.stages.index import SourceIndex
+from tsds_pipeline.stages.neighbors import DEPTH
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """What the pool holds of one source."""
+
+    key: str
+    index: SourceIndex
+    densities: pl.DataFrame
+    """content_id, count, density, row by row as in the index."""
+    neighbors: pl.DataFrame
+    """As ``stages.neighbors`` makes it."""
+
+    def __len__(self) -> int:
+        return len(self.densities)
+
+
+class StoredPool:
+    """A :class:`~tsds_pipeline.core.transport.CandidatePool` over stored neighbours and indexes.
+
+    ``total_weight`` is S, the sum of a_j over this task's candidates. ``uniform`` gives every candidate its
+    count as weight (knn_uniform, knn_tv) in place of count / density.
+    """
+
+    def __init__(self, task: str, parts: Sequence[SourcePart], queries: np.ndarray, *, uniform: bool):
+        self.parts, self.queries = [part for part in parts if len(part)], queries
+        if not self.parts:
+            raise TsdsError(f"task {task}: its sources have no records: add some, or name other sources")
+        self.starts = np.cumsum([0] + [len(part) for part in self.parts])
+        self.size = int(self.starts[-1])
+        table = pl.concat([part.densities.select("content_id", "count", "density") for part in self.parts])
+        self.content_ids = table["content_id"]
+        self.counts = table["count"].to_numpy()
+        self.densities = table["density"].to_numpy()
+        self._weights = self.counts.astype(np.float64) if uniform else self.counts / self.densities
+        self._total_weight = float(self._weights.sum())
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """Sampling unit of each candidate: the same text in several sources is one; int64 (N,)."""
+        return self.content_ids.rank("dense").to_numpy().astype(np.int64) - 1
+
+    @cached_property
+    def _first(self) -> Neighbors:
+        """The stored neighbours of all rows, merged."""
+        table = pl.concat(
+            part.neighbors.select("query", pl.col("candidate").cast(pl.Int64) + int(start), "distance")
+            for part, start in zip(self.parts, self.starts, strict=False)
+        ).sort("query", "distance", "candidate")
+        rank = pl.int_range(pl.len()).over("query")
+        # Deeper than DEPTH the merged list could miss what a source did not give.
+        table = table.with_columns(rank=rank).filter(pl.col("rank") < min(DEPTH, self.size))
+        shape = (len(self.queries), min(DEPTH, self.size))
+        distances, indices = np.full(shape, np.inf), np.full(shape, -1, np.int64)
+        place = table["query"].to_numpy(), table["rank"].to_numpy()
+        distances[place], indices[place] = table["distance"].to_numpy(), table["candidate"].to_numpy()
+        return Neighbors(distances, indices)
+
+    def nearest(self, rows: np.ndarray, k: int) -> Neighbors:
+        """At least the ``k`` nearest candidates of the queries ``rows``, all where there are fewer."""
+        if k <= DEPTH:
+            return Neighbors(self._first.distances[rows], self._first.indices[rows])
+        queries = np.ascontiguousarray(self.queries[rows])
+        found = []
+        for part, start in zip(self.parts, self.starts, strict=False):
+            near = part.index.search.search(queries, k)
+            found.append(Neighbors(near.distances, np.where(near.indices < 0, -1, near.indices + start)))
+        merged = sort_rows(*(np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True)))
+        return Neighbors(merged.distances[:, :k], merged.indices[:, :k])
+
+    def weights(self, candidates: np.ndarray) -> np.ndarray:
+        return self._weights[candidates]
+
+    def total_weight(self) -> tuple[float, float]:
+        return self._total_weight, self._total_weight
+
+    def distances(self, rows: np.ndarray) -> np.ndarray:
+        """Plain L2 distances of the queries ``rows`` to every candidate, (len(rows), N) float64."""
+        queries = self.queries[rows]
+        return np.concatenate([all_distances(queries, part.index.vectors) for part in self.parts], axis=1)
+
+    def vectors(self, candidates: np.ndarray) -> np.ndarray:
+        """Vectors of ``candidates``, in their order, (n, dim) float32."""
+        result = np.empty((len(candidates), self.queries.shape[1]), np.float32)
+        owner = np.searchsorted(self.starts, candidates, side="right") - 1
+        for number, part in enumerate(self.parts):
+            mine = np.flatnonzero(owner == number)
+            result[mine] = part.index.vectors[candidates[mine] - self.starts[number]]
+        return result
+
+    def sources(self, candidates: np.ndarray) -> pl.Series:
+        """Source key of each of ``candidates``."""
+        owner = np.searchsorted(self.starts, candidates, side="right") - 1
+        return pl.Series("source", [part.key for part in self.parts], dtype=pl.String)[owner]

@@ -1,0 +1,147 @@
+"""Selection probabilities of one task: solve over its pool, then say it in a table.
+
+The mathematics is ``core.transport``; here the pool is made, the settings are applied and the result is turned
+into rows and figures that a person can read.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.core.arrays import all_distances, row_blocks
+from tsds_pipeline.core.problem import Solution
+from tsds_pipeline.core.transport import (
+    AUTO_SIZE_ALPHA,
+    DEFAULT_DISTANCE_SCALES,
+    automatic_size,
+    solve,
+    solve_auto,
+)
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.settings import ResolvedTask
+from tsds_pipeline.stages.pool import StoredPool
+
+
+def wanted_size(settings: ResolvedTask, candidates: int, auto: int) -> int:
+    """How many examples an epoch of the task has; ``auto`` is the effective sample size at alpha 0.6."""
+    if settings.fraction is not None:
+        return max(1, round(settings.fraction * candidates))
+    return auto if settings.size == "auto" else int(settings.size)
+
+
+def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> tuple[Solution, int]:
+    """The optimal plan of ``task`` over ``pool``, and the sample size that "auto" stands for."""
+    queries = len(pool.queries)
+    options = {
+        "algorithm": settings.algorithm,
+        "distance_scale": settings.distance_scale,
+        "max_neighbors": settings.max_neighbors,
+    }
+    auto = automatic_size(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options), pool.units)
+    if settings.alpha != "auto":
+        return solve(pool, queries, alpha=settings.alpha, **options), auto
+    size = wanted_size(settings, pool.size, auto)
+    try:
+        return solve_auto(
+            pool, queries, size, units=pool.units, with_replacement=settings.with_replacement, **options
+        ), auto
+    except ValueError as error:
+        raise TsdsError(f"task {task}: {error}; lower [tasks.{task}] size, or add sources") from None
+
+
+def probability_table(
+    pool: StoredPool, solution: Solution, query_ids: pl.Series, corpora: Mapping[str, pl.LazyFrame]
+) -> pl.DataFrame:
+    """A row for each candidate with mass, most probable first; ``corpora`` give the record ids, by source.
+
+    ``nearest_query`` and ``distance`` name the nearest of all queries; ``plan`` lists the queries that give it
+    mass explicitly (a background is in the figures, not repeated in every row).
+    """
+    probabilities = solution.probabilities
+    chosen = np.flatnonzero(probabilities > 0)
+    nearest, distance = _nearest_query(pool, chosen)
+    table = pl.DataFrame(
+        {
+            "candidate": chosen,
+            "source": pool.sources(chosen),
+            "content_id": pool.content_ids[chosen],
+            "probability": probabilities[chosen],
+            "density": pool.densities[chosen],
+            "count": pool.counts[chosen],
+            "nearest_query": query_ids[nearest],
+            "distance": distance,
+        }
+    )
+    table = table.join(_plan_lists(pool, solution), on="candidate", how="left")
+    table = table.join(_record_ids(table, corpora), on=["source", "content_id"], how="left")
+    table = table.sort("probability", "source", "content_id", descending=[True, False, False])
+    return table.select("source", "id", pl.exclude("source", "id", "candidate"))
+
+
+def figures(
+    settings: ResolvedTask, pool: StoredPool, solution: Solution, table: pl.DataFrame, auto: int
+) -> dict[str, Any]:
+    """What a person wants to know about the solution; JSON types only."""
+    sizes = solution.neighborhood_sizes
+    mass = table.group_by("source").agg(pl.col("probability").sum()).sort("probability", descending=True)
+    scale = settings.distance_scale
+    return {
+        "algorithm": settings.algorithm,
+        "alpha": solution.alpha,
+        "distance_scale": DEFAULT_DISTANCE_SCALES[settings.algorithm] if scale is None else scale,
+        "queries": len(pool.queries),
+        "candidates": pool.size,
+        "total_weight": pool.total_weight()[0],
+        "candidates_with_mass": len(table),
+        "examples_with_mass": table["content_id"].n_unique(),
+        "effective_size": effective_size(table),
+        "auto_size": auto,
+        "objective": solution.objective,
+        "transport_cost": solution.transport_cost,
+        "diversity_penalty": solution.diversity_penalty,
+        "background": solution.plan.background,
+        "neighborhood_sizes": {
+            "min": int(sizes.min()),
+            "median": float(np.median(sizes)),
+            "max": int(sizes.max()),
+        },
+        "deepened_queries": int(solution.deepened),
+        "truncated": bool(solution.truncated),
+        "mass_by_source": dict(mass.iter_rows()),
+    }
+
+
+def effective_size(table: pl.DataFrame) -> float:
+    """1 / sum p^2 over sampling units: how many equally probable examples it would be."""
+    p = table.group_by("content_id").agg(pl.col("probability").sum())["probability"].to_numpy()
+    return float(1.0 / np.square(p).sum()) if len(p) else 0.0
+
+
+def _nearest_query(pool: StoredPool, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    nearest, distance = np.empty(len(candidates), np.int64), np.empty(len(candidates))
+    for start, stop in row_blocks(len(candidates), len(pool.queries) * 16):
+        block = all_distances(pool.vectors(candidates[start:stop]), pool.queries)
+        nearest[start:stop] = block.argmin(axis=1)
+        distance[start:stop] = block.min(axis=1)
+    return nearest, distance
+
+
+def _record_ids(table: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
+    """source, content_id and id: the first record id of each candidate of ``table``."""
+    wanted = table.lazy().select("source", "content_id")
+    found = [
+        corpus.select("content_id", id=pl.col("variants").list.first().struct.field("record_id"))
+        .with_columns(source=pl.lit(source))
+        .join(wanted, on=["source", "content_id"], how="semi")
+        for source, corpus in sorted(corpora.items())
+    ]
+    return pl.concat(found).collect()
+
+
+def _plan_lists(pool: StoredPool, solution: Solution) -> pl.DataFrame:
+    plan = solution.plan
+    entries = pl.DataFrame({"candidate": plan.candidate, "query": plan.query, "mass": plan.mass})
+    entries = entries.with_columns(pl.col("query").cast(pl.Int32), pl.col("candidate").cast(pl.Int64))
+    return entries.group_by("candidate").agg(pl.struct("query", "mass").sort_by("query").alias("plan"))

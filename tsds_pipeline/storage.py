@@ -1,0 +1,262 @@
+"""Artifacts: what one asset partition stores, in open formats, with what it was made from.
+
+An artifact is a Parquet table whose metadata hold a :class:`Header` and, for vectors and search indexes, payload
+files beside it (npy, FAISS) that the header names. Files are written beside and renamed, the table last: nothing
+half-written is ever visible, and a table always names payloads that are complete. Which asset stores what, and
+when it is stale, is not here (``stages``, ``orchestration``).
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.errors import TsdsError
+
+SUFFIX = ".parquet"
+_METADATA_KEY = "tsds"
+_VECTOR_DECIMALS = 5
+_SIGNIFICANT_BITS = 24
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an artifact is and what it was made from."""
+
+    version: str
+    """Data version: a hash of the content and of the settings it used."""
+    code: str
+    """Code version of the asset that wrote it."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Data version of every input that was read, by node ("candidate_corpus|alpaca", "pool_settings")."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """The settings behind the inputs whose names end in _settings, as canonical JSON, to tell what changed."""
+    problem: str | None = None
+    """Why this is a stand-in (the last good version, or nothing) for content that could not be made."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Figures for people. They decide nothing."""
+    payloads: dict[str, str] = field(default_factory=dict)
+    """File name of each payload, beside the table."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An artifact that is to be written. ``payloads`` are arrays (npy) or FAISS indexes, by name."""
+
+    frame: pl.DataFrame
+    header: Header
+    payloads: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact on disk. The table and the payloads are read when they are first asked for."""
+
+    path: Path
+    header: Header
+
+    @property
+    def version(self) -> str:
+        return self.header.version
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        return pl.read_parquet(self.path)
+
+    def scan(self) -> pl.LazyFrame:
+        """The table, to be filtered before it is read."""
+        return pl.scan_parquet(self.path)
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """The payload "vectors", (n, dim) float32, mapped from disk."""
+        return self._open("vectors", lambda path: np.load(path, mmap_mode="r", allow_pickle=False))
+
+    @cached_property
+    def index(self) -> Any:
+        """The payload "index", a FAISS index, mapped from disk where its type allows it."""
+        import faiss
+
+        return self._open("index", lambda path: faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+
+    def _open(self, name: str, reader: Callable[[Path], Any]) -> Any:
+        path = self.path.with_name(self.header.payloads[name])
+        try:
+            return reader(path)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise TsdsError(
+                f"{path}: cannot be read ({_first_line(error)}); delete {self.path} and run `tsds refresh` to make it again"
+            ) from None
+
+
+def artifact_path(base: Path, asset: str, partition: str | None = None) -> Path:
+    """Where ``asset`` stores ``partition`` ("a" or "source|task"): ``base/asset/source/task.parquet``."""
+    parts = [asset, *partition.split("|")] if partition else [asset]
+    path = base.joinpath(*parts[:-1], parts[-1] + SUFFIX)
+    if not path.resolve().is_relative_to(base.resolve()):
+        raise TsdsError(f'{asset}: the partition "{partition}" would be stored outside of {base}')
+    return path
+
+
+def write_artifact(path: Path, draft: Draft) -> Artifact:
+    """Store ``draft`` under ``path``, payloads first, and drop the payloads of what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {}
+    for name, payload in draft.payloads.items():
+        extension, writer = _payload_writer(payload)
+        names[name] = f"{path.stem}.{name}-{draft.header.version[:16]}{extension}"
+        write_atomically(path.with_name(names[name]), writer)
+    header = Header(**{**asdict(draft.header), "payloads": names})
+    text = json.dumps(asdict(header), ensure_ascii=False, sort_keys=True)
+    write_atomically(path, lambda p: draft.frame.write_parquet(p, metadata={_METADATA_KEY: text}))
+    for stale in path.parent.glob(f"{path.stem}.*-*"):
+        if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
+            stale.unlink(missing_ok=True)
+    _failure_path(path).unlink(missing_ok=True)
+    return Artifact(path, header)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """The artifact at ``path``. FileNotFoundError where there is none, TsdsError where it is damaged."""
+    try:
+        metadata = pl.read_parquet_metadata(path)
+        return Artifact(path, Header(**json.loads(metadata[_METADATA_KEY])))
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise TsdsError(
+            f"{path}: not an artifact of this project ({_first_line(error)}); delete it and run `tsds refresh`"
+        ) from None
+
+
+def find_artifact(path: Path) -> Artifact | None:
+    """The artifact at ``path`` if there is a sound one; a damaged one is as good as none."""
+    try:
+        artifact = read_artifact(path)
+    except (FileNotFoundError, TsdsError):
+        return None
+    complete = all(path.with_name(name).is_file() for name in artifact.header.payloads.values())
+    return artifact if complete else None
+
+
+def record_failure(path: Path, error: BaseException) -> None:
+    """Note beside the artifact at ``path``, which stays as it is, that it could not be made again and why."""
+    known = isinstance(error, TsdsError)
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    note = {"problem": text, "traceback": None if known else "".join(traceback.format_exception(error))}
+    write_atomically(_failure_path(path), lambda p: p.write_text(json.dumps(note, indent=1), "utf-8"))
+
+
+def read_failure(path: Path) -> str | None:
+    """Why the last attempt to make the artifact at ``path`` failed; None where it did not."""
+    try:
+        return json.loads(_failure_path(path).read_text("utf-8"))["problem"]
+    except FileNotFoundError:
+        return None
+
+
+def _failure_path(path: Path) -> Path:
+    return path.with_suffix(".failed.json")
+
+
+def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:
+    """Let ``writer`` make a file beside ``path``, then rename it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        writer(temporary)
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def content_hash(*parts: Any) -> str:
+    """Hash (32 hex characters) of strings, tables and arrays; computed numbers count after rounding.
+
+    float64 columns count with 24 significant bits (about 7 digits), float32 arrays (vectors) with 5 decimals, so
+    that a different summation order in a library does not look like a different result.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        for chunk in _chunks(part):
+            digest.update(len(chunk).to_bytes(8, "little"))
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(part: Any) -> Iterable[bytes]:
+    if isinstance(part, pl.DataFrame):
+        for column in part:
+            yield f"{column.name}:{column.dtype}".encode()
+            yield from _column_chunks(column)
+    elif isinstance(part, np.ndarray):
+        yield f"{part.dtype.str}{part.shape}".encode()
+        yield from _array_chunks(part)
+    else:
+        yield json.dumps(part, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _column_chunks(column: pl.Series) -> Iterable[bytes]:
+    yield column.is_null().to_numpy().tobytes() if column.null_count() else b""
+    dtype = column.dtype
+    if dtype == pl.String:
+        column = column.fill_null("")
+        yield column.str.len_bytes().to_numpy().tobytes()
+        yield "".join(column.to_list()).encode()
+    elif isinstance(dtype, pl.Struct):
+        for name in [f.name for f in dtype.fields]:
+            yield from _column_chunks(column.struct.field(name))
+    elif isinstance(dtype, pl.Array):
+        yield from _array_chunks(column.to_numpy())
+    elif isinstance(dtype, pl.List):
+        yield column.list.len().fill_null(0).to_numpy().tobytes()
+        yield from _column_chunks(column.explode(empty_as_null=False, keep_nulls=False))
+    else:
+        yield from _array_chunks(column.to_numpy())
+
+
+def _array_chunks(array: np.ndarray) -> Iterable[bytes]:
+    rows = max(1, 2**24 // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield _rounded(array[start : start + rows]).tobytes()
+
+
+def _rounded(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.float32:
+        return np.round(array.astype(np.float64), _VECTOR_DECIMALS) + 0.0
+    if array.dtype == np.float64:
+        mantissa, exponent = np.frexp(array)
+        return np.ldexp(np.round(np.ldexp(mantissa, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS) + 0.0
+    return np.ascontiguousarray(array)
+
+
+def _payload_writer(payload: Any) -> tuple[str, Callable[[Path], Any]]:
+    if isinstance(payload, np.ndarray):
+        return ".npy", lambda path: _write_npy(path, payload)
+    return ".faiss", lambda path: _write_index(path, payload)
+
+
+def _write_npy(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
+def _write_index(path: Path, index: Any) -> None:
+    import faiss
+
+    faiss.write_index(index, str(path))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
