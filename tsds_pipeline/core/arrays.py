@@ -4,6 +4,8 @@ import numpy as np
 
 # Working memory of one block of float64 intermediates.
 BLOCK_BYTES = 64 * 2**20
+# How far from 1 the length of a float32 row may be that was scaled to unit length before.
+UNIT_ROUNDING = 1e-6
 
 
 def as_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
@@ -24,18 +26,24 @@ def as_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
 
 
 def unit_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
-    """Rows of ``vectors`` (n, dim) scaled to length 1, float32; a zero row is a ValueError."""
-    scaled = np.empty_like(vectors)
+    """Rows of ``vectors`` (n, dim) float32 scaled to length 1; a zero row is a ValueError.
+
+    Rows whose length is 1 to rounding stay as they are; if all are, ``vectors`` itself is returned.
+    """
+    scaled = None
     for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
         block = vectors[start:stop].astype(np.float64)
         norms = np.sqrt(np.einsum("ij,ij->i", block, block))
         if not norms.all():
             row = start + int(np.argmin(norms))
             raise ValueError(
-                f"{name}[{row}] is all zeros and has no direction; remove it or set normalize=False"
+                f"{name}[{row}] is all zeros and has no direction; remove it or do not normalize"
             )
-        scaled[start:stop] = block / norms[:, None]
-    return scaled
+        off = np.flatnonzero(np.abs(norms - 1.0) > UNIT_ROUNDING)
+        if len(off):
+            scaled = np.array(vectors) if scaled is None else scaled
+            scaled[start + off] = block[off] / norms[off, None]
+    return vectors if scaled is None else scaled
 
 
 def row_blocks(n: int, bytes_per_row: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ reference plan of alpha = 0. ``kernel_transport`` and ``variation_transport`` sa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,9 +101,9 @@ class TransportProblem(ABC):
     def cut(self, block: Block, spread: float) -> np.ndarray:
         """Which rows (b,) are closed before the plan with this spread is certain."""
 
-    def less_background(self, spread: float) -> bool:
-        """Whether the plan is shorter as corrections of the reference plan."""
-        return False
+    def correction(self, spread: float) -> Callable[[Block], np.ndarray] | None:
+        """Where the plan is shorter as corrections of the reference plan: that plan's mass (b, k) in a block."""
+        return None
 
     # What they share.
 
@@ -172,7 +172,7 @@ class TransportProblem(ABC):
 
     def _solution_of(self, alpha: float, spread: float) -> Solution:
         """The plan of a finite ``spread``, collected block by block with the sums its objective needs."""
-        background = self.less_background(spread)
+        background = self.correction(spread)
         entries, parts, transport, truncated, count = [], [], 0.0, False, 0
         sizes = np.zeros(self.m, dtype=np.int64)
         for block in self.blocks(spread):
@@ -181,7 +181,7 @@ class TransportProblem(ABC):
             sizes[block.rows] = np.count_nonzero(mass, axis=1)
             parts.append(self.penalty_part(block, mass))
             truncated = truncated or bool(self.cut(block, spread).any())
-            entries.append(_entries(block, mass - self.share(block) if background else mass))
+            entries.append(_entries(block, mass - background(block) if background else mass))
             count += len(entries[-1][0])
             _check_entries(count)
         query, candidate, mass = (np.concatenate(arrays) for arrays in zip(*entries, strict=True))
@@ -196,10 +196,6 @@ class TransportProblem(ABC):
         )
         bounds = self.penalty(np.array(parts), int(sizes.sum()) == self.m * self.pool.size)
         return self._solution(alpha, spread, plan, transport, bounds, sizes, truncated)
-
-    def share(self, block: Block) -> np.ndarray:
-        """The reference plan's mass of each pair of ``block``, a_j / (M S)."""
-        return block.weights / (self.m * self.pool.total_weight()[0])
 
     def _solution(self, alpha, spread, plan, transport, penalties, sizes, truncated) -> Solution:
         low, high = (alpha / self.scale * transport + (1.0 - alpha) * penalty for penalty in penalties)

@@ -17,8 +17,8 @@ ALGORITHMS = ("knn_kde", "knn_uniform", "knn_tv")
 DEFAULT_DISTANCE_SCALES = {"knn_kde": 5.0, "knn_uniform": 5.0, "knn_tv": 0.5}
 AUTO_SIZE_ALPHA = 0.6
 _STEP = 1.5
-# Thresholds tried at once when each pass goes over all pairs, and how closely the best is found.
-_TRIES_PER_PASS = 16
+# Spreads tried between two, and how closely the least that will do is found.
+_TRIES = 16
 _CLOSE = {"known": 1e-9, "whole": 1e-6}
 _ROUNDING = 1e-9
 
@@ -118,26 +118,28 @@ def _largest_alpha(problem: TransportProblem, target: _Target) -> float:
         high = problem.bounded(spread)
         plan = problem.probabilities([high])[0]
         if target.met(plan):
-            alpha = _just_below(problem.alpha(_closer(problem, target, low, high)))
-            # The optimum at that alpha is the plan of the next breakpoint, which may differ a little.
-            reached = problem.spread(alpha)
-            if target.met(problem.probabilities([reached])[0]):
-                return alpha
+            for close in _closer(problem, target, low, high):
+                alpha = _just_below(problem.alpha(close))
+                # The optimum at that alpha is the plan of the next breakpoint from there on.
+                reached = problem.spread(alpha)
+                if target.met(problem.probabilities([reached])[0]):
+                    return alpha
             high = max(high, reached)
         if high < spread:
             return _widest_alpha(problem, target, high, plan)
         low, spread = high, _STEP * high
 
 
-def _closer(problem: TransportProblem, target: _Target, low: float, high: float) -> float:
-    """The least spread in (low, high] that meets ``target``; ``high`` does and ``low`` does not."""
+def _closer(problem: TransportProblem, target: _Target, low: float, high: float) -> tuple[float, float]:
+    """Two close spreads in [low, high], of which the first does not meet ``target`` and the second does."""
     while True:
         whole = problem.whole is not None
         if high - low <= _CLOSE["whole" if whole else "known"] * high:
-            return high
-        tries = np.linspace(low, high, (_TRIES_PER_PASS if whole else 1) + 2)[1:-1]
-        met = [target.met(plan) for plan in problem.probabilities(tries)]
-        first = met.index(True) if any(met) else len(met)
+            return low, high
+        tries = np.linspace(low, high, _TRIES + 2)[1:-1]
+        # A pass over whole rows serves all tries; known rows are quick, one try at a time.
+        plans = problem.probabilities(tries) if whole else (problem.probabilities([t])[0] for t in tries)
+        first = next((t for t, plan in enumerate(plans) if target.met(plan)), _TRIES)
         low, high = np.concatenate([[low], tries, [high]])[first : first + 2]
 
 

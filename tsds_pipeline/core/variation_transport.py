@@ -8,6 +8,7 @@ theorem does not, and the theorem is right.)
 """
 
 import warnings
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -44,7 +45,7 @@ class VariationProblem(TransportProblem):
 
     def masses(self, block: Block, spread: float) -> np.ndarray:
         gap = _gap(block)
-        kept = np.where((gap < spread) | (gap == 0), self.share(block), 0.0)
+        kept = np.where((gap < spread) | (gap == 0), self._share(block), 0.0)
         excess = 1.0 / self.m - kept.sum(axis=1, keepdims=True)
         excess[excess <= _ROUNDING / self.m] = 0.0
         return kept + self.m * excess * nearest_masses(block, self.m)
@@ -59,7 +60,7 @@ class VariationProblem(TransportProblem):
         return self.short(block, spread) & self.limited(block)
 
     def penalty_part(self, block: Block, mass: np.ndarray) -> tuple[float, float]:
-        return float(np.maximum(mass - self.share(block), 0.0).sum()), 0.0
+        return float(np.maximum(mass - self._share(block), 0.0).sum()), 0.0
 
     def penalty(self, parts: np.ndarray, full: bool) -> tuple[float, float]:
         moved = float(parts[:, 0].sum())
@@ -85,12 +86,21 @@ class VariationProblem(TransportProblem):
             return spread
         return float(min(spread, np.nextafter(max(gap.max() for gap, _ in ends), np.inf)))
 
-    def less_background(self, spread: float) -> bool:
+    def correction(self, spread: float) -> Callable[[Block], np.ndarray] | None:
         pairs = self.m * self.pool.size
         rows = self.blocks(spread)
         if self.whole is None or pairs <= problem.MAX_EXPLICIT_PAIRS:
-            return False
-        return sum(int((_gap(block) < spread).sum()) for block in rows) > pairs / 2
+            return None
+        kept = sum(int((_gap(block) < spread).sum()) for block in rows)
+        return self._share if kept > pairs / 2 else None
+
+    def _share(self, block: Block) -> np.ndarray:
+        """The reference plan's mass of each pair of ``block``, n_j / (M S)."""
+        return block.weights / (self.m * self._total)
+
+    @cached_property
+    def _total(self) -> float:
+        return float(self.all_weights.sum())
 
     @cached_property
     def _widest(self) -> float:
