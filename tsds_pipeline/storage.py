@@ -100,11 +100,13 @@ class Artifact:
 
 def artifact_path(base: Path, asset: str, partition: str | None = None) -> Path:
     """Where ``asset`` stores ``partition`` ("a" or "source|task"): ``base/asset/source/task.parquet``."""
-    parts = [asset, *partition.split("|")] if partition else [asset]
-    path = base.joinpath(*parts[:-1], parts[-1] + SUFFIX)
-    if not path.resolve().is_relative_to(base.resolve()):
-        raise TsdsError(f'{asset}: the partition "{partition}" would be stored outside of {base}')
-    return path
+    if partition is None:
+        return base / (asset + SUFFIX)
+    folder = base / asset
+    path = folder.joinpath(*partition.split("|"))
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise TsdsError(f'{asset}: the partition "{partition}" would be stored outside of {folder}')
+    return path.with_name(path.name + SUFFIX)
 
 
 def write_artifact(path: Path, draft: Draft) -> Artifact:

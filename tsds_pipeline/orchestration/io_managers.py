@@ -7,7 +7,7 @@ import dagster as dg
 
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.orchestration.resources import ProjectResource
-from tsds_pipeline.storage import SUFFIX, Artifact, Draft, artifact_path, read_artifact, write_artifact
+from tsds_pipeline.storage import SUFFIX, Artifact, Draft, read_artifact, write_artifact
 
 
 class ArtifactIOManager(dg.UPathIOManager):
@@ -19,20 +19,16 @@ class ArtifactIOManager(dg.UPathIOManager):
         from upath import UPath
 
         super().__init__(UPath(base))
-        self._base = base
 
     def get_path_for_partition(self, context: Any, path: Any, partition: str) -> Any:
-        keys = partition.split("/")
-        for kind, key in zip(
-            ("source", "task") if len(keys) > 1 else ("partition",) * len(keys), keys, strict=True
-        ):
-            check_key(kind, key)
+        # Keys can be added in the UI too, where nothing checks them.
+        crossed = isinstance(context.asset_partitions_def, dg.MultiPartitionsDefinition)
+        for key in partition.split("/") if crossed else [partition]:
+            check_key("partition", key)
         return super().get_path_for_partition(context, path, partition)
 
     def dump_to_path(self, context: dg.OutputContext, obj: Draft, path: Any) -> None:
-        target = Path(str(path))
-        artifact_path(self._base, str(target.relative_to(self._base).with_suffix("")))
-        write_artifact(target, obj)
+        write_artifact(Path(str(path)), obj)
 
     def load_from_path(self, context: dg.InputContext, path: Any) -> Artifact:
         return read_artifact(Path(str(path)))

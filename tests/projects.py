@@ -1,0 +1,76 @@
+"""Small projects with precomputed vectors, for tests that are not about encoding."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tsds_pipeline.orchestration.refresh import Refresh, Step
+from tsds_pipeline.project import Project
+
+DIM = 12
+SETTINGS = """
+[encoder]
+kind = "precomputed"
+
+[pool]
+kernel_radius = 0.1
+
+[selection]
+alpha = 0.6
+size = 12
+"""
+
+
+def clustered(n: int, seed: int, clusters: int = 5) -> np.ndarray:
+    """Unit vectors around a few centres that all seeds share, with a copy and a near-duplicate among them."""
+    centres = np.random.default_rng(0).normal(size=(clusters, DIM))
+    rng = np.random.default_rng(seed)
+    vectors = centres[rng.integers(clusters, size=n)] + 0.4 * rng.normal(size=(n, DIM))
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    vectors[1] = vectors[0]
+    vectors[2] = vectors[0] + 0.005
+    return vectors.astype(np.float32)
+
+
+def records(key: str, vectors: np.ndarray) -> list[dict]:
+    """A record for each vector; its id and text name its place."""
+    return [
+        {"id": f"{key}-{i}", "text": f"text {i} of {key}", "label": f"l{i % 3}", "embedding": row.tolist()}
+        for i, row in enumerate(vectors)
+    ]
+
+
+def write_records(path: Path, rows: Sequence[Mapping]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def append_records(path: Path, rows: Sequence[Mapping]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def make_project(
+    root: Path, sources: int = 3, tasks: int = 2, n: int = 40, settings: str = SETTINGS
+) -> Project:
+    """A project with ``sources`` of ``n`` records and ``tasks`` of seven queries each."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "tsds.toml").write_text(settings)
+    for s in range(sources):
+        write_records(root / "sources" / f"s{s}.jsonl", records(f"s{s}", clustered(n, 10 + s)))
+    for t in range(tasks):
+        write_records(root / "tasks" / f"t{t}" / "query.jsonl", records(f"t{t}", clustered(7, 100 + t)))
+    return Project.load(root)
+
+
+def refreshed(root: Path, **wanted: str) -> list[Step]:
+    """Bring the project in ``root`` up to date; its steps."""
+    return list(Refresh(Project.load(root), **wanted).steps())
+
+
+def made(steps: Sequence[Step]) -> list[str]:
+    """The nodes that were made, each as often as it was; nothing may have failed."""
+    assert not [step for step in steps if step.outcome in ("failed", "waiting")]
+    return [step.node for step in steps if step.outcome == "made"]

@@ -1,0 +1,117 @@
+"""The pipeline's pool over several sources against the same candidates in one array."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.projects import DIM, clustered
+from tsds_pipeline.core.array_pool import ArrayPool
+from tsds_pipeline.core.neighbors import ExactSearch
+from tsds_pipeline.core.transport import solve, solve_auto
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.stages import neighbors, pool
+from tsds_pipeline.stages.densities import kernel_densities
+from tsds_pipeline.stages.index import SourceIndex
+from tsds_pipeline.stages.neighbors import query_neighbors
+from tsds_pipeline.stages.pool import SourcePart, StoredPool
+
+SIZES = {"a": 90, "b": 0, "c": 4, "d": 150}
+QUERIES = clustered(9, seed=99)
+RADIUS = 0.3
+
+
+@pytest.fixture(params=[3, 128], ids=["searched again", "stored"])
+def depth(request, monkeypatch):
+    """How many neighbours are stored: so few that most are searched again, or all."""
+    for module in (neighbors, pool):
+        monkeypatch.setattr(module, "DEPTH", request.param)
+    return request.param
+
+
+def source_index(n: int, seed: int) -> SourceIndex:
+    vectors = clustered(n, seed) if n else np.empty((0, 0), np.float32)
+    ids = [f"{seed:02d}{row:030d}" for row in range(n)]
+    table = pl.DataFrame(
+        {"content_id": ids, "count": [1 + row % 3 for row in range(n)]},
+        schema={"content_id": pl.String, "count": pl.Int64},
+    )
+    return SourceIndex(table, vectors, ExactSearch(vectors) if n else None)
+
+
+def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
+    """The pool, and the same vectors and counts in one array each."""
+    indexes = {key: source_index(n, seed) for seed, (key, n) in enumerate(SIZES.items())}
+    parts = []
+    for key, index in indexes.items():
+        densities = kernel_densities(key, indexes, RADIUS)
+        parts.append(SourcePart(key, index, densities, query_neighbors(QUERIES, index, densities)))
+    filled = [index for index in indexes.values() if len(index.table)]
+    vectors = np.concatenate([index.vectors for index in filled])
+    counts = np.concatenate([index.table["count"].to_numpy() for index in filled])
+    return StoredPool("t", parts, QUERIES, uniform=uniform), vectors, counts
+
+
+@pytest.mark.parametrize("algorithm", ["knn_kde", "knn_uniform", "knn_tv"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9, 0.99, 1.0])
+def test_several_sources_solve_like_one_array(depth, algorithm, alpha):
+    uniform = algorithm != "knn_kde"
+    several, vectors, counts = stored_pool(uniform)
+    one = ArrayPool(QUERIES, vectors, radius=None if uniform else RADIUS, counts=counts)
+    one.weights(np.arange(len(vectors)))  # all of them, so that it knows S as the pipeline does
+    expected = solve(one, len(QUERIES), algorithm=algorithm, alpha=alpha)
+    found = solve(several, len(QUERIES), algorithm=algorithm, alpha=alpha)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-9, atol=1e-15)
+    assert found.objective == pytest.approx(expected.objective, rel=1e-9)
+    assert not found.truncated
+
+
+def test_the_automatic_alpha_counts_a_text_in_two_sources_once(depth):
+    several, vectors, counts = stored_pool(uniform=False)
+    twice = several.content_ids.to_list()
+    twice[-60:] = twice[:60]
+    several.content_ids = pl.Series(twice)
+    one = ArrayPool(QUERIES, vectors, radius=RADIUS, counts=counts)
+    units = np.unique(twice, return_inverse=True)[1]
+    expected = solve_auto(one, len(QUERIES), 30, units=units)
+    found = solve_auto(several, len(QUERIES), 30, units=several.units)
+    assert found.alpha == pytest.approx(expected.alpha, rel=1e-6)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-6, atol=1e-12)
+
+
+def test_the_pool_knows_where_a_candidate_comes_from():
+    several, vectors, _ = stored_pool(uniform=False)
+    some = np.array([0, 89, 90, 93, 94, 243, 5])
+    assert several.size == len(vectors) == 244
+    assert several.sources(some).to_list() == ["a", "a", "c", "c", "d", "d", "a"]
+    assert np.array_equal(several.vectors(some), vectors[some])
+    exact = np.linalg.norm(QUERIES[:, None].astype(float) - vectors, axis=2)
+    np.testing.assert_allclose(several.distances(np.arange(9)), exact, atol=1e-9)
+
+
+def test_a_task_without_candidates_is_told_so():
+    index = source_index(0, 0)
+    part = SourcePart("b", index, index.table.with_columns(density=pl.lit(0.0)), index.table)
+    with pytest.raises(TsdsError, match="task t: its sources have no records"):
+        StoredPool("t", [part], QUERIES, uniform=False)
+
+
+def test_densities_of_one_source_are_those_of_the_pool():
+    indexes = {key: source_index(n, seed) for seed, (key, n) in enumerate(SIZES.items())}
+    filled = [index for index in indexes.values() if len(index.table)]
+    vectors = np.concatenate([index.vectors for index in filled]).astype(float)
+    counts = np.concatenate([index.table["count"].to_numpy() for index in filled])
+    for key, index in indexes.items():
+        found = kernel_densities(key, indexes, RADIUS)
+        assert found["content_id"].equals(index.table["content_id"])
+        if len(index.table):
+            distances = np.linalg.norm(index.vectors[:, None].astype(float) - vectors, axis=2)
+            kernel = np.maximum(0, 1 - (distances / RADIUS) ** 2)
+            np.testing.assert_allclose(found["density"].to_numpy(), kernel @ counts, rtol=1e-9)
+            assert (found["density"] >= found["count"]).all()
+
+
+def test_vectors_of_another_length_are_named():
+    indexes = {"a": source_index(5, 0), "z": source_index(5, 1)}
+    other = SourceIndex(indexes["z"].table, indexes["z"].vectors[:, : DIM - 1], None)
+    with pytest.raises(TsdsError, match=r"source a: .* 12 dimensions, those of source z 11"):
+        kernel_densities("a", {**indexes, "z": other}, RADIUS)
