@@ -7,6 +7,7 @@ hub is asked only for a model that is not in the local hub cache yet.
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +40,7 @@ def find_model(name: str, root: Path) -> Model:
     """
     if name in PACKAGED:
         return _packaged(name)
-    folder = (root / Path(name).expanduser()).absolute()
+    folder = (root / os.path.expanduser(name)).absolute()
     if folder.is_dir():
         return Model(folder, f"sha256:{_hash_of(folder)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:

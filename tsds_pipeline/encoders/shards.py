@@ -4,6 +4,7 @@ A shard is an ``.npz`` archive without compression, with ``ids`` (n,) of 16 byte
 float32. Reading an array verifies the archive's checksum of it. Which shards there are is in ``cache``.
 """
 
+import errno
 import logging
 import os
 import time
@@ -58,15 +59,23 @@ def read_shard(path: Path, choose: Callable[[np.ndarray], np.ndarray]) -> Rows |
                 raise ValueError(f"ids {ids.shape} and vectors {vectors.shape} do not fit")
             return Rows(ids[mask], vectors[mask])
     except FileNotFoundError:
-        return None
+        pass
     except UNREADABLE as error:
-        aside = path.with_suffix(".damaged")
-        with suppress(OSError):
-            path.rename(aside)
-        logger.warning(
-            "%s is damaged (%s): set aside as %s, its texts are encoded again", path, error, aside.name
-        )
-        return None
+        _set_aside(path, error)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EIO):  # a seek to a place that cannot be, a bad disk
+            raise
+        _set_aside(path, error)
+    return None
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    aside = path.with_suffix(".damaged")
+    with suppress(OSError):
+        path.rename(aside)
+    logger.warning(
+        "%s is damaged (%s): set aside as %s, its texts are encoded again", path, error, aside.name
+    )
 
 
 @contextmanager

