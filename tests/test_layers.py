@@ -35,12 +35,13 @@ def top(name: str) -> str:
 
 
 def at_import_time(tree: ast.Module) -> Iterator[ast.AST]:
-    """The nodes that run when the module is imported: all but the bodies of functions."""
+    """The nodes that run when the module is imported: no functions, nothing that is for type checkers."""
     nodes: list[ast.AST] = [tree]
     while nodes:
         node = nodes.pop()
         yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not (for_types or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
             nodes += ast.iter_child_nodes(node)
 
 
