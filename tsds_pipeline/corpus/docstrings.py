@@ -1,9 +1,9 @@
 """Docstrings of installed packages, read from their source files with ``ast``: nothing is imported or run.
 
-A docstring becomes one short text: its summary and, when that is short, the paragraph of prose after it. Three kinds
-of places are read: definitions, calls that attach a docstring to something compiled (``add_docstr``,
-``add_newdoc``) and the ``name -- summary`` lists in a package's own docstring. Which packages make a corpus is
-not here (see ``demo``).
+A docstring becomes one short text: its summary and, when that is short, the paragraph of prose after it.
+Three kinds of places are read: definitions, calls that attach a docstring to something compiled
+(``add_docstr``, ``add_newdoc``), and lists of ``name -- summary`` in a package's own docstring. Which
+packages make a corpus is not here (see ``demo_tables``).
 """
 
 import ast
@@ -42,7 +42,7 @@ class Docstring:
     name: str
     module: str
     kind: str
-    """"function", "method", "class", "attached" (by a call) or "listed" (in the docstring of a package)."""
+    """One of function, method, class, attached (by a call) and listed (in the docstring of a package)."""
     text: str
 
 
@@ -68,16 +68,16 @@ def package_files(package: str) -> list[tuple[str, Path]]:
 
 def _package_root(package: str) -> Path | None:
     """The folder or file of a top-level package. Looking for it does not import it."""
-    # A module that is built in or frozen has no file in its spec.
+    # The standard library first: the spec of a frozen module names no file.
     library = Path(sysconfig.get_path("stdlib"))
     for path in (library / package, library / f"{package}.py"):
         if path.exists():
             return path
     spec = find_spec(package)
-    if spec is None or spec.origin is None:
+    origin = Path(spec.origin) if spec and spec.origin else None
+    if origin is None or origin.suffix != ".py":
         return None
-    origin = Path(spec.origin)
-    return origin.parent if origin.name == "__init__.py" else origin if origin.suffix == ".py" else None
+    return origin.parent if origin.stem == "__init__" else origin
 
 
 def read_module(module: str, path: Path) -> list[Docstring]:
@@ -111,7 +111,11 @@ def _defined(body: Iterable[ast.AST], prefix: str, kind: str) -> Iterator[tuple[
 
 
 def _attached(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:
-    """``abs = _add_docstr(_C.abs, "...")``, ``add_docstr(torch.abs, "...")`` and ``add_newdoc("numpy", "abs", "...")``."""
+    """What is given a docstring by a call at the top level of a module.
+
+    As ``abs = _add_docstr(_C.abs, "...")``, ``add_docstr(torch.abs, "...")`` or
+    ``add_newdoc("numpy", "abs", "...")``.
+    """
     for statement in tree.body:
         call = getattr(statement, "value", None)
         if not isinstance(call, ast.Call) or ast.unparse(call.func) not in ATTACHING or len(call.args) < 2:
@@ -144,7 +148,7 @@ def _listed(tree: ast.Module, module: str) -> Iterator[tuple[str, str, str]]:
 
 def condense(docstring: str) -> str:
     """The first sentences of ``docstring`` as one line of plain words; empty when they say too little."""
-    paragraphs = [_plain(paragraph) for paragraph in re.split(r"\n\s*\n", docstring)]
+    paragraphs = [_plain(paragraph) for paragraph in re.split(r"\n\s*\n", docstring, maxsplit=4)[:4]]
     while paragraphs and (not paragraphs[0] or SIGNATURE.fullmatch(paragraphs[0])):
         paragraphs.pop(0)
     if not paragraphs or NOT_PROSE.match(paragraphs[0]):
