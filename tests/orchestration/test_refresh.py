@@ -1,0 +1,284 @@
+"""What a refresh makes again after each kind of change, and that nothing else is touched."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.projects import (
+    SETTINGS,
+    append_records,
+    clustered,
+    made,
+    make_project,
+    records,
+    refreshed,
+    write_records,
+)
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import nodes, observe
+from tsds_pipeline.project import Project
+from tsds_pipeline.results import load_selection
+from tsds_pipeline.status import status
+
+S, T = 3, 2
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project that is up to date."""
+    root = tmp_path_factory.mktemp("finished") / "project"
+    make_project(root, S, T)
+    assert len(made(refreshed(root))) == 4 * S + 1 + T * (4 + S)
+    return root
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(finished, tmp_path / "project")
+
+
+def bytes_of(root, *folders):
+    return {
+        path.relative_to(root): path.read_bytes()
+        for folder in folders
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def set_settings(root, **changes):
+    """Change keys of tsds.toml: [selection] keys, or "table.key"."""
+    text = SETTINGS
+    for name, value in changes.items():
+        table, _, key = name.rpartition("__")
+        if table:
+            text += f"\n[{table.replace('__', '.')}]\n{key} = {value}\n"
+        else:
+            lines = [line for line in text.splitlines() if not line.startswith(f"{name} =")]
+            at = next(i for i, line in enumerate(lines) if line == "[selection]") + 1
+            text = "\n".join([*lines[:at], f"{name} = {value}", *lines[at:]])
+    (root / "tsds.toml").write_text(text)
+
+
+def of_task(task, *assets):
+    return [f"{asset}|{task}" for asset in assets]
+
+
+def whole_task(task):
+    near = [f"query_neighbors|s{s}|{task}" for s in range(S)]
+    return [
+        *of_task(task, "query_examples", "query_embeddings"),
+        *near,
+        *of_task(task, "selection_probabilities", "sampled_subset"),
+    ]
+
+
+def assert_all_fresh(root):
+    assert [n.node for n in status(observe(Project.load(root))) if n.state != "fresh"] == []
+    assert made(refreshed(root)) == []
+
+
+def test_nothing_to_do(project):
+    before = bytes_of(project, "storage", "exports")
+    steps = refreshed(project)
+    assert {step.outcome for step in steps} == {"fresh"}
+    assert [step.node for step in steps] == list(nodes(observe(Project.load(project))))
+    for path in (project / "sources").iterdir():
+        path.touch()
+    assert made(refreshed(project)) == []
+    assert bytes_of(project, "storage/sampled_subset", "exports").items() <= before.items()
+
+
+def test_white_space_in_a_query_file_stops_at_the_query_examples(project):
+    path = project / "tasks" / "t0" / "query.jsonl"
+    path.write_text(path.read_text().replace("text 3 of t0", "  text 3 of t0  ") + "\n")
+    assert made(refreshed(project)) == ["query_examples|t0"]
+    assert_all_fresh(project)
+
+
+def test_a_query_set_reaches_its_task_alone(project):
+    untouched = bytes_of(project, "exports/t1", "storage/sampled_subset")
+    append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(8, 500)[3:5]))
+    assert made(refreshed(project)) == whole_task("t0")
+    assert bytes_of(project, "exports/t1").items() <= untouched.items()
+    assert_all_fresh(project)
+
+
+def test_the_settings_of_one_task(project):
+    set_settings(project, tasks__t1__alpha=0.3)
+    assert made(refreshed(project)) == of_task("t1", "selection_probabilities", "sampled_subset")
+    set_settings(project, tasks__t1__alpha=0.3, tasks__t0__seed=5)
+    assert made(refreshed(project)) == of_task("t0", "sampled_subset")
+    set_settings(project, tasks__t1__alpha=0.3, tasks__t0__size=5)
+    assert made(refreshed(project)) == of_task("t0", "sampled_subset")
+    assert len(load_selection(project, "t0")) == 5
+    assert_all_fresh(project)
+
+
+def test_a_size_that_alpha_follows_solves_again(project):
+    set_settings(project, alpha='"auto"')
+    assert made(refreshed(project)) == [
+        n for t in ("t0", "t1") for n in of_task(t, "selection_probabilities", "sampled_subset")
+    ]
+    set_settings(project, alpha='"auto"', size=20)
+    assert len(made(refreshed(project))) == 2 * T
+
+
+def appended(source, far):
+    """What an append to ``source`` makes again; ``far`` are the other sources whose densities moved."""
+    chain = [f"{asset}|{source}" for asset in ("candidate_corpus", "candidate_embeddings", "faiss_index")]
+    densities = [f"kde_densities|s{s}" for s in range(S)]
+    tasks = []
+    for t in ("t0", "t1"):
+        tasks += [f"query_neighbors|s{s}|{t}" for s in range(S) if f"s{s}" in (source, *far)]
+        tasks += of_task(t, "selection_probabilities", "sampled_subset")
+    return [*chain, *densities, "pool_summary", *tasks]
+
+
+def test_an_append_reaches_other_sources_only_through_near_duplicates(project):
+    lone = np.zeros((1, 12), np.float32)
+    lone[0, 0] = 1
+    append_records(project / "sources" / "s1.jsonl", records("lone", lone))
+    assert made(refreshed(project)) == appended("s1", far=[])
+    twin = clustered(40, 10)[:1] + np.float32(0.002)
+    append_records(project / "sources" / "s1.jsonl", records("twin", twin))
+    assert made(refreshed(project)) == appended("s1", far=["s0"])
+    assert_all_fresh(project)
+
+
+def test_sources_come_and_go(project):
+    extra = np.eye(12, dtype=np.float32)[3:6]
+    write_records(project / "sources" / "s9.jsonl", records("s9", extra))
+    steps = made(refreshed(project))
+    expected = 3 + (S + 1) + 1 + T * (1 + 2)
+    assert len(steps) == len(set(steps)) == expected
+    assert_all_fresh(project)
+    (project / "sources" / "s9.jsonl").unlink()
+    steps = made(refreshed(project))
+    # Its neighbours are gone from every task: densities, the pool, probabilities and samples, nothing else.
+    assert len(steps) == len(set(steps)) == S + 1 + 2 * T
+    assert not [step for step in steps if step.startswith("query_neighbors")]
+    for task in ("t0", "t1"):
+        assert "s9" not in load_selection(project, task)["source"].to_list()
+    assert_all_fresh(project)
+
+
+def test_tasks_come_and_go(project):
+    write_records(project / "tasks" / "t9" / "query.jsonl", records("t9", clustered(5, 900)))
+    assert made(refreshed(project)) == whole_task("t9")
+    shutil.rmtree(project / "tasks" / "t9")
+    assert made(refreshed(project)) == []
+
+
+def test_the_kernel_radius_leaves_the_vectors_alone(project):
+    (project / "tsds.toml").write_text(SETTINGS.replace("kernel_radius = 0.1", "kernel_radius = 0.2"))
+    steps = made(refreshed(project))
+    assert len(steps) == len(set(steps)) == S + 1 + T * (S + 2)
+    assert {step.partition("|")[0] for step in steps} == {
+        "kde_densities",
+        "pool_summary",
+        "query_neighbors",
+        "selection_probabilities",
+        "sampled_subset",
+    }
+
+
+def test_other_fields_reach_the_sample(project):
+    """A corrected label changes no vector, but it has to be in the training data."""
+    path = project / "sources" / "s0.jsonl"
+    path.write_text(path.read_text().replace('"label": "l1"', '"label": "mended"'))
+    refreshed(project)
+    labels = pl.concat([load_selection(project, task).filter(source="s0") for task in ("t0", "t1")])["label"]
+    assert "mended" in labels.to_list()
+    assert "l1" not in labels.to_list()
+    assert_all_fresh(project)
+
+
+def test_a_refresh_of_one_task_or_source_does_what_it_needs(project, tmp_path):
+    set_settings(project, alpha=0.5)
+    assert made(refreshed(project, task="t1")) == of_task("t1", "selection_probabilities", "sampled_subset")
+    assert made(refreshed(project, source="s1")) == []
+    make_project(tmp_path / "new", S, T)
+    steps = made(refreshed(tmp_path / "new", source="s1"))
+    assert len(steps) == 3 * S + 1
+    assert steps[-1] == "kde_densities|s1"
+    with pytest.raises(TsdsError, match='no task "tt1" .did you mean "t1".'):
+        refreshed(project, task="tt1")
+
+
+def test_a_task_takes_only_its_sources(project):
+    set_settings(project, tasks__t0__sources='["s1"]')
+    made(refreshed(project))
+    assert set(load_selection(project, "t0")["source"]) == {"s1"}
+    assert len(set(load_selection(project, "t1")["source"])) > 1
+
+
+def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):
+    before = bytes_of(project, "exports", "storage/sampled_subset")
+    path = project / "sources" / "s1.jsonl"
+    good = path.read_text()
+    path.write_text("{broken\n" * 30 + good)
+    steps = {step.node: step for step in refreshed(project)}
+    failed = [step for step in steps.values() if step.outcome != "fresh"]
+    assert [(step.node, step.outcome) for step in failed] == [("candidate_corpus|s1", "failed")]
+    assert "max_quarantined" in failed[0].reasons[0]
+    assert bytes_of(project, "exports", "storage/sampled_subset") == before
+    again = [step for step in refreshed(project) if step.outcome != "fresh"]
+    assert [(step.node, step.outcome) for step in again] == [("candidate_corpus|s1", "failed")], "still told"
+    assert len(pl.read_parquet(project / "storage" / "quarantine" / "s1.parquet")) == 30
+    path.write_text(good)
+    assert made(refreshed(project)) == ["candidate_corpus|s1"]
+    assert_all_fresh(project)
+
+
+def test_a_source_that_never_was_readable_counts_as_empty(tmp_path):
+    root = tmp_path / "project"
+    make_project(root, 2, 1)
+    (root / "sources" / "s2.parquet").write_bytes(b"PAR1 not a table")
+    outcomes = {step.node: step.outcome for step in refreshed(root)}
+    assert outcomes.pop("candidate_corpus|s2") == "failed"
+    assert set(outcomes.values()) == {"made"}
+    assert len(load_selection(root, "t0")) == 12
+
+
+def test_a_broken_query_set_stops_its_own_task_only(project):
+    path = project / "tasks" / "t0" / "query.jsonl"
+    good = path.read_text()
+    path.write_text(good + "{broken\n")
+    steps = [step for step in refreshed(project) if step.outcome != "fresh"]
+    assert [(step.node, step.outcome) for step in steps] == [("query_examples|t0", "failed")]
+    assert "query.jsonl:8" in steps[0].reasons[0]
+    found = {n.node: n for n in status(observe(Project.load(project)))}
+    assert found["query_examples|t0"].state == "failed"
+    assert "its last result stays in use" in found["query_examples|t0"].reasons[0]
+    path.write_text(good)
+    assert made(refreshed(project)) == ["query_examples|t0"]
+    assert_all_fresh(project)
+
+
+def test_lost_and_damaged_results_are_made_again(project):
+    whole = bytes_of(project, "exports", "storage/sampled_subset", "storage/selection_probabilities")
+    (project / "storage" / "selection_probabilities" / "t0.parquet").unlink()
+    (project / "storage" / "sampled_subset" / "t1.parquet").write_bytes(b"PAR1")
+    for payload in (project / "storage" / "faiss_index").glob("s1.index-*"):
+        payload.unlink()
+    made(refreshed(project))
+    assert bytes_of(project, "exports", "storage/sampled_subset", "storage/selection_probabilities") == whole
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_order(project, tmp_path):
+    other = tmp_path / "other"
+    make_project(other, S, T)
+    for path in (other / "sources").iterdir():
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(reversed(lines)))
+    made(refreshed(other))
+    found, expected = (bytes_of(root, "exports", "storage/sampled_subset") for root in (other, project))
+    for files in (found, expected):
+        for task in ("t0", "t1"):
+            del files[Path("exports", task, "manifest.json")]  # names the hashes of the source files
+    assert found == expected
