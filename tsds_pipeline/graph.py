@@ -1,8 +1,8 @@
 """What depends on what: every asset partition as a node, its upstream nodes, and why a node is stale.
 
-A node is written "asset" or "asset|partition"; the partition of ``query_neighbors`` is "source|task". The Dagster
-definitions draw the same graph (a test compares them); it stands here without Dagster so that `tsds status`
-answers at once. Making a node again is ``orchestration.refresh``.
+A node is written "asset" or "asset|partition"; the partition of ``query_neighbors`` is "source|task". The
+Dagster definitions draw the same graph (a test compares them); it stands here without Dagster so that `tsds
+status` answers at once. Making a node again is ``orchestration.refresh``.
 """
 
 import json
@@ -53,7 +53,7 @@ class Observed:
     settings: dict[str, str]
     """Canonical text of every settings node."""
     versions: dict[str, str]
-    """Data version of every input node."""
+    """Data versions of all nodes that ``start`` was made from, near and far, and the texts of their settings."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def upstream(node: str, observed: Observed) -> list[str]:
 
 
 def nodes(observed: Observed) -> Iterator[str]:
-    """Every node, in an order in which each comes after its upstream: sources, the pool, then task by task."""
+    """Every node, each after its upstream: sources, the pool, then task by task."""
     sources = observed.sources
     for asset in BY_SOURCE:
         yield from (f"{asset}|{source}" for source in sources)
@@ -148,9 +148,9 @@ def header(
 ) -> Header:
     """The header of what is about to be stored for ``node``.
 
-    ``made_from`` holds the artifacts that were read. The version covers ``content`` and, through the versions of
-    all inputs, whatever lies upstream of them; an asset at which an input that changed without effect is to stop
-    passes ``version``, a hash of its content (and settings) alone.
+    ``made_from`` holds the artifacts that were read. The version covers ``content`` and, through the
+    versions of all inputs, whatever lies upstream of them; an asset at which an input that changed without
+    effect is to stop passes ``version``, a hash of its content (and settings) alone.
     """
     code = CODE_VERSIONS[node.partition("|")[0]]
     inputs = {name: artifact.version for name, artifact in made_from.items()}
@@ -190,13 +190,15 @@ def require_same_versions(made_from: Mapping[str, Artifact]) -> None:
         for name, version in artifact.header.inputs.items():
             if name in made_from and made_from[name].version != version:
                 raise TsdsError(
-                    f"{describe(node)} was made from another version of {describe(name)} than the one that is there "
+                    f"{describe(node)} was made from another version of {describe(name)} than what is there "
                     "now: it is being made again, or has to be; wait for that, or run `tsds refresh`"
                 )
 
 
 def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
-    """Data version of every node that ``start`` was made from, near and far, and the text of all their settings."""
+    """Data version of every node that ``start`` was made from, near and far, and the text of all their
+    settings.
+    """
     versions: dict[str, str] = {}
     settings: dict[str, str] = {}
     waiting = [start]

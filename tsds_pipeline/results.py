@@ -24,6 +24,5 @@ def load_result(project: Project | Path | str, asset: str, task: str) -> Artifac
         return read_artifact(artifact_path(project.storage, asset, task))
     except FileNotFoundError:
         done = ", ".join(sorted(path.stem for path in (project.storage / asset).glob("*.parquet")))
-        raise TsdsError(
-            f'task "{task}" has no result yet{f" (there is one of: {done})" if done else ""}: run `tsds refresh`'
-        ) from None
+        others = f" (there are results of: {done})" if done else ""
+        raise TsdsError(f'task "{task}" has no result yet{others}: run `tsds refresh`') from None

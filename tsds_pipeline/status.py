@@ -1,4 +1,4 @@
-"""Where every asset partition stands: fresh, stale (and why), missing or failed. Reads headers only, no Dagster."""
+"""Where every asset partition stands: fresh, stale (and why), missing or failed. Without Dagster."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Artifacts: what one asset partition stores, in open formats, with what it was made from.
 
-An artifact is a Parquet table whose metadata hold a :class:`Header` and, for vectors and search indexes, payload
-files beside it (npy, FAISS) that the header names. Files are written beside and renamed, the table last: nothing
-half-written is ever visible, and a table always names payloads that are complete. Which asset stores what, and
-when it is stale, is not here (``stages``, ``orchestration``).
+An artifact is a Parquet table whose metadata hold a :class:`Header` and, for vectors and search indexes,
+payload files beside it (npy, FAISS) that the header names. Files are written beside and renamed, the table
+last: nothing half-written is ever visible, and a table always names payloads that are complete. Which asset
+stores what, and when it is stale, is not here (``stages``, ``orchestration``).
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Header:
     inputs: dict[str, str] = field(default_factory=dict)
     """Data version of every input that was read, by node ("candidate_corpus|alpaca", "pool_settings")."""
     settings: dict[str, str] = field(default_factory=dict)
-    """The settings behind the inputs whose names end in _settings, as canonical JSON, to tell what changed."""
+    """The settings among the inputs, as canonical JSON, to tell what changed."""
     problem: str | None = None
     """Why this is a stand-in (the last good version, or nothing) for content that could not be made."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Artifact:
             return reader(path)
         except (OSError, ValueError, RuntimeError) as error:
             raise TsdsError(
-                f"{path}: cannot be read ({_first_line(error)}); delete {self.path} and run `tsds refresh` to make it again"
+                f"{path}: cannot be read ({_first_line(error)}); delete {self.path} and run `tsds refresh`"
             ) from None
 
 
@@ -136,7 +136,7 @@ def read_artifact(path: Path) -> Artifact:
         raise
     except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise TsdsError(
-            f"{path}: not an artifact of this project ({_first_line(error)}); delete it and run `tsds refresh`"
+            f"{path}: not an artifact ({_first_line(error)}); delete it and run `tsds refresh`"
         ) from None
 
 
@@ -186,8 +186,8 @@ def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:
 def content_hash(*parts: Any) -> str:
     """Hash (32 hex characters) of strings, tables and arrays; computed numbers count after rounding.
 
-    float64 columns count with 24 significant bits (about 7 digits), float32 arrays (vectors) with 5 decimals, so
-    that a different summation order in a library does not look like a different result.
+    float64 columns count with 24 significant bits (about 7 digits), float32 arrays (vectors) with 5
+    decimals, so that a different summation order in a library does not look like a different result.
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:

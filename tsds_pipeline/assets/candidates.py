@@ -19,8 +19,8 @@ EVERY_SOURCE = dg.AllPartitionMapping()
 READABLE = dg.AssetCheckSpec(
     "readable",
     asset="candidate_corpus",
-    description="The source's files could be read, with no more bad records than allowed. Where not, its last good "
-    "content stays in use (or no records, if there never was any): mend the files, then refresh.",
+    description="The source's files could be read, with no more bad records than allowed. Where not, its "
+    "last good content stays in use (or no records, if there never was any): mend the files, then refresh.",
 )
 
 
@@ -145,7 +145,7 @@ def faiss_index(
 def kde_densities(
     context: dg.AssetExecutionContext, project: ProjectResource, faiss_index: dict[str, Artifact]
 ) -> dg.MaterializeResult[Draft]:
-    """Kernel density of the source's candidates under the whole pool: how many near-duplicates each one has."""
+    """Kernel density of each candidate under the whole pool: how many near-duplicates it has."""
     with Stage.of(context, project) as stage:
         source = context.partition_key
         indexes = {key: open_index(artifact) for key, artifact in faiss_index.items()}

@@ -71,7 +71,8 @@ class Stage:
     ) -> dg.MaterializeResult[Draft]:
         """The materialisation of this node: an artifact for the I/O manager, metadata for the UI.
 
-        ``made_from`` are the artifacts that were read, by node; ``content`` and ``version`` as in ``graph.header``.
+        ``made_from`` are the artifacts that were read, by node; ``content`` and ``version`` as in
+        ``graph.header``.
         """
         made = header(self.observed, self.node, made_from, *content, version=version, notes=dict(notes or {}))
         draft = Draft(frame, made, payloads or {})

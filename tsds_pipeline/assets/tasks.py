@@ -1,4 +1,4 @@
-"""Assets of the tasks: queries and their vectors, neighbours by source, probabilities, the sample and its export."""
+"""Assets of the tasks: queries, their vectors and neighbours, probabilities, the sample and its export."""
 
 import dagster as dg
 
@@ -30,7 +30,7 @@ EVERY_SOURCE = dg.AllPartitionMapping()
 def query_examples(
     context: dg.AssetExecutionContext, project: ProjectResource
 ) -> dg.MaterializeResult[Draft]:
-    """The task's query set, normalised. Any bad record is an error: the set is small and decides everything."""
+    """The task's query set, normalised. Any bad record is an error: the set is small and decides all."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
         settings = stage.settings
@@ -131,7 +131,7 @@ def selection_probabilities(
     kde_densities: dict[str, Artifact],
     candidate_corpus: dict[str, Artifact],
 ) -> dg.MaterializeResult[Draft]:
-    """The optimal plan of the task over all its sources: how probable each candidate is in its training set."""
+    """The optimal plan over the task's sources: how probable each candidate is in its training set."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
         made_from = {f"query_neighbors|{key}": artifact for key, artifact in sorted(query_neighbors.items())}
@@ -176,7 +176,7 @@ def sampled_subset(
     selection_probabilities: Artifact,
     candidate_corpus: dict[str, Artifact],
 ) -> dg.MaterializeResult[Draft]:
-    """The task's training subset, drawn from the probabilities, with texts and original fields; and its export."""
+    """The task's training subset, drawn from the probabilities, with original fields; and its export."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes

@@ -1,6 +1,6 @@
-"""What the pipeline observes instead of making: the user's files and the resolved settings, as external assets.
+"""What the pipeline observes, not makes: the user's files and resolved settings, as external assets.
 
-Their versions are reported to Dagster only when they changed, so that nothing downstream hears of a mere look.
+Their versions are reported to Dagster only when they changed, so that nothing hears of a mere look.
 """
 
 from collections.abc import Iterable

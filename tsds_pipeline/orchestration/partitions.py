@@ -1,4 +1,4 @@
-"""The partitions: one per source, one per task, and their product. Keys are added and removed by ``inputs``."""
+"""The partitions: by source, by task, and by both. Keys are added and removed by ``inputs``."""
 
 import dagster as dg
 

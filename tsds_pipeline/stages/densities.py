@@ -28,8 +28,8 @@ def kernel_densities(
 ) -> pl.DataFrame:
     """content_id, count and density of each candidate of ``source``, row by row as in its index.
 
-    The pool is every source, so that a near-duplicate in another source counts. ``kernel_radius`` is a plain L2
-    distance.
+    The pool is every source, so that a near-duplicate in another source counts. ``kernel_radius`` is a
+    plain L2 distance.
     """
     own = indexes[source]
     if own.table.is_empty():

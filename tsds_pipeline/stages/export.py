@@ -31,8 +31,8 @@ def manifest(observed: Observed, sample: Header, solution: Mapping[str, Any]) ->
 def export_sample(folder: Path, sample: pl.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``epoch-<e>.jsonl`` and manifest.json into ``folder``; returns the manifest as written.
 
-    A line holds the original record's fields as they were and, under "tsds", what the selection says of it. The
-    manifest comes last and has the SHA-256 of every file, so that a reader can tell a complete export.
+    A line holds the original record's fields as they were and, under "tsds", what the selection says of it.
+    The manifest comes last and has the SHA-256 of every file, so that a reader can tell a complete export.
     """
     files = {}
     for (epoch,), rows in sample.group_by("epoch", maintain_order=True):

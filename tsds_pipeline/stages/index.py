@@ -1,7 +1,7 @@
 """The search index over one source's vectors: which kind, building it, opening it.
 
-Small sources are searched exactly (a flat index is the vectors themselves, mapped from disk). An inverted file
-pays from about a million vectors on.
+Small sources are searched exactly (a flat index is the vectors themselves, mapped from disk). An inverted
+file pays from about a million vectors on.
 """
 
 import ctypes

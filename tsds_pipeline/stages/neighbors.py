@@ -6,7 +6,7 @@ import polars as pl
 from tsds_pipeline.stages.index import SourceIndex
 
 DEPTH = 128
-"""Neighbours kept per query and source. A neighbourhood that reaches further is searched again (``stages.pool``)."""
+"""Neighbours kept per query and source. Where more are needed, the index is searched again (``stages.pool``)."""
 
 SCHEMA = {
     "query": pl.Int32,

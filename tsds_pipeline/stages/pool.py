@@ -1,8 +1,8 @@
 """The candidates of one task over its sources, as the solver wants to see them.
 
-The first neighbours come from the stored ``query_neighbors``, merged over the sources; deeper ones are searched in
-the sources' indexes, only for the rows that need them. Candidates are numbered source by source, in the order of
-the source keys.
+The first neighbours come from the stored ``query_neighbors``, merged over the sources; deeper ones are
+searched in the sources' indexes, only for the rows that need them. Candidates are numbered source by
+source, in the order of the source keys.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Selection probabilities of one task: solve over its pool, then say it in a table.
 
-The mathematics is ``core.transport``; here the pool is made, the settings are applied and the result is turned
-into rows and figures that a person can read.
+The mathematics is ``core.transport``; here the pool is made, the settings are applied and the result is
+turned into rows and figures that a person can read.
 """
 
 from collections.abc import Mapping
@@ -56,8 +56,8 @@ def probability_table(
 ) -> pl.DataFrame:
     """A row for each candidate with mass, most probable first; ``corpora`` give the record ids, by source.
 
-    ``nearest_query`` and ``distance`` name the nearest of all queries; ``plan`` lists the queries that give it
-    mass explicitly (a background is in the figures, not repeated in every row).
+    ``nearest_query`` and ``distance`` name the nearest of all queries; ``plan`` lists the queries that give
+    it mass explicitly (a background is in the figures, not repeated in every row).
     """
     probabilities = solution.probabilities
     chosen = np.flatnonzero(probabilities > 0)
