@@ -206,7 +206,7 @@ def test_a_refresh_of_one_task_or_source_does_what_it_needs(project, tmp_path):
     steps = made(refreshed(tmp_path / "new", source="s1"))
     assert len(steps) == 3 * S + 1
     assert steps[-1] == "kde_densities|s1"
-    with pytest.raises(TsdsError, match='no task "tt1" .did you mean "t1".'):
+    with pytest.raises(TsdsError, match=r"no task .tt1. .did you mean .t1"):
         refreshed(project, task="tt1")
 
 

@@ -1,0 +1,67 @@
+"""The graph that status and refresh walk is the one that Dagster draws."""
+
+import dagster as dg
+import pytest
+
+from tests.projects import make_project
+from tsds_pipeline.definitions import definitions
+from tsds_pipeline.graph import (
+    ALSO_READ,
+    CODE_VERSIONS,
+    INPUT_ASSETS,
+    describe,
+    nodes,
+    observe,
+    upstream,
+)
+from tsds_pipeline.orchestration.partitions import SOURCES, SOURCES_BY_TASK, TASKS
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory):
+    return observe(make_project(tmp_path_factory.mktemp("graph"), sources=2, tasks=2, n=5))
+
+
+def asset(node: str) -> str:
+    return node.partition("|")[0]
+
+
+def test_the_assets_and_their_upstream_are_the_same(observed):
+    graph = definitions().resolve_asset_graph()
+    drawn = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    assert set(drawn) == {*CODE_VERSIONS, *INPUT_ASSETS}
+    for node in nodes(observed):
+        name = asset(node)
+        expected = {asset(up) for up in upstream(node, observed)} | set(ALSO_READ.get(name, ()))
+        assert {key.to_user_string() for key in drawn[name].parent_keys} == expected
+        assert drawn[name].code_version == CODE_VERSIONS[name]
+
+
+def test_the_partitions_are_the_same(observed):
+    graph = definitions().resolve_asset_graph()
+    for node in nodes(observed):
+        definition = graph.get(dg.AssetKey(asset(node))).partitions_def
+        keys = node.split("|")[1:]
+        kinds = {"s": SOURCES, "t": TASKS}
+        expected = None if not keys else kinds[keys[0][0]] if len(keys) == 1 else SOURCES_BY_TASK
+        assert definition == expected, node
+
+
+def test_every_node_comes_once_and_after_its_upstream(observed):
+    order = list(nodes(observed))
+    assert len(order) == len(set(order)) == 2 * 4 + 1 + 2 * (4 + 2)
+    seen = set(observed.versions)
+    for node in order:
+        assert set(upstream(node, observed)) <= seen
+        seen.add(node)
+
+
+def test_every_asset_says_what_it_is():
+    for spec in definitions().resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.group_name in ("inputs", "candidates", "tasks")
+
+
+def test_nodes_for_people():
+    assert describe("query_neighbors|a|t") == "query_neighbors[a x t]"
+    assert describe("pool_summary") == "pool_summary"
