@@ -105,6 +105,10 @@ class TransportProblem(ABC):
         """Where the plan is shorter as corrections of the reference plan: that plan's mass (b, k) in a block."""
         return None
 
+    def pairs_ahead(self, rows: np.ndarray, spread: float) -> int:
+        """How many pairs would at least be held once ``rows`` are deep enough for ``spread``."""
+        return self.known.pairs_after(rows)
+
     # What they share.
 
     @cached_property
@@ -134,7 +138,7 @@ class TransportProblem(ABC):
         rows = np.sort(np.concatenate(short))
         if not len(rows):
             return True
-        if self.known.limit == self.pool.size and self.known.pairs_after(rows) > MAX_KNOWN_PAIRS:
+        if self.known.limit == self.pool.size and self.pairs_ahead(rows, spread) > MAX_KNOWN_PAIRS:
             self.whole = WholeRows(self.pool, self.known, self.all_weights, ordered=self.ordered)
         else:
             self.known.deepen(rows)

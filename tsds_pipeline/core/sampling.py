@@ -23,24 +23,23 @@ def permanent_random_numbers(ids: Sequence, key: str) -> np.ndarray:
 def inclusion_probabilities(probabilities: np.ndarray, size: int) -> np.ndarray:
     """pi_j = min(1, c p_j) with sum ``size``, (n,) float64.
 
-    ValueError when fewer than ``size`` entries are positive.
+    ValueError when ``size`` is below 1 or fewer than ``size`` entries are positive.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
     support = int(np.count_nonzero(probabilities))
     if size > support:
         raise ValueError(f"{size} examples were asked for but only {support} candidates have mass")
     order = np.argsort(-probabilities, kind="stable")[:support]
     ranked = probabilities[order]
     # tail[t]: mass of all but the t largest, summed from the small end. t of them are certain when the
-    # next one is not: ranked[t] * (size - t) <= tail[t].
+    # next one is not: ranked[t] * (size - t) <= tail[t], which holds at t = size - 1 at the latest.
     tail = np.cumsum(ranked[::-1])[::-1]
-    certain = int(np.argmax(ranked[:size] * (size - np.arange(size)) <= tail[:size])) if size else 0
-    if size and ranked[certain] * (size - certain) > tail[certain]:
-        certain = size
+    certain = int(np.argmax(ranked[:size] * (size - np.arange(size)) <= tail[:size]))
     result = np.zeros(len(probabilities))
     result[order[:certain]] = 1.0
-    if certain < size:
-        result[order[certain:]] = np.minimum(1.0, ranked[certain:] * ((size - certain) / tail[certain]))
+    result[order[certain:]] = np.minimum(1.0, ranked[certain:] * ((size - certain) / tail[certain]))
     return result
 
 

@@ -19,6 +19,7 @@ from tsds_pipeline.core.rows import Block
 
 _ROUNDING = 1e-12
 _LEAST_SHARE_OF_DISTANCE = 1e-6
+_SAMPLE_ROWS = 8
 
 
 class VariationProblem(TransportProblem):
@@ -85,6 +86,12 @@ class VariationProblem(TransportProblem):
         if not all(closed.all() for _, closed in ends):
             return spread
         return float(min(spread, np.nextafter(max(gap.max() for gap, _ in ends), np.inf)))
+
+    def pairs_ahead(self, rows: np.ndarray, spread: float) -> int:
+        # A few whole rows tell whether searching deeper and deeper would end in all pairs.
+        sample = self.pool.distances(rows[:: -(-len(rows) // _SAMPLE_ROWS)])
+        kept = np.count_nonzero(sample - sample.min(axis=1, keepdims=True) < spread, axis=1).mean()
+        return max(super().pairs_ahead(rows, spread), int(kept * len(rows)))
 
     def correction(self, spread: float) -> Callable[[Block], np.ndarray] | None:
         pairs = self.m * self.pool.size
