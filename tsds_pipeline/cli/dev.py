@@ -1,0 +1,154 @@
+"""`tsds dev`: the Dagster UI on a project, until Ctrl-C."""
+
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.terminal import complain, say
+from tsds_pipeline.errors import TsdsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tsds_pipeline.project import Project
+
+DEFAULT_PORT = 3000
+_PATIENCE = 15.0
+"""Seconds that Dagster has to end after it was asked to."""
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="0 takes any that is free.",
+)
+@project_option
+@click.pass_context
+def dev(ctx: click.Context, host: str, port: int) -> None:
+    """Open the Dagster UI on the project; Ctrl-C ends it.
+
+    The UI has no login. It listens on this machine alone unless --host says otherwise.
+
+    \b
+    Example:
+        tsds dev --port 3001
+    """
+    project = chosen_project()
+    port = _free_port(host, port)
+    if not _is_loopback(host):
+        complain(
+            "warning", f"the UI has no login: whoever reaches {host}:{port} can run and delete everything"
+        )
+    _register(project)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    with _dagster(project, host, port) as process:
+        say(f"starting the Dagster UI of {project.root}")
+        if _answers(url, process):
+            say(f"ready: {url}  (Ctrl-C ends it)")
+        status = process.wait()
+    complain("error", f"Dagster ended by itself (exit status {status}); what it wrote is above")
+    ctx.exit(1)
+
+
+def _free_port(host: str, port: int) -> int:
+    """``port``, or a free one for 0; TsdsError where it cannot be listened on."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return probe.getsockname()[1]
+    except OSError as error:
+        raise TsdsError(
+            f"cannot listen on {host}:{port}: {error.strerror}: name another --port or --host"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _register(project: "Project") -> None:
+    """Let the UI know the partitions and input versions of this moment."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tsds_pipeline.graph import observe
+        from tsds_pipeline.orchestration.inputs import register
+        from tsds_pipeline.orchestration.refresh import project_instance
+
+        observed = observe(project)
+        with project_instance(project) as instance:
+            register(instance, observed)
+
+
+@contextmanager
+def _dagster(project: "Project", host: str, port: int) -> "Iterator[subprocess.Popen]":
+    """Dagster's processes, in a group of their own that ends with the block."""
+    environment = os.environ | {
+        "TSDS_PROJECT": str(project.root),
+        "DAGSTER_HOME": str(project.dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "tsds_pipeline.definitions"]
+    command += ["--host", host, "--port", str(port), "--log-level", "warning"]
+    # Ended by a signal to tsds itself as by Ctrl-C.
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    process = subprocess.Popen(command, env=environment, cwd=project.root, start_new_session=True)
+    try:
+        yield process
+    except KeyboardInterrupt:
+        say("ending ...")
+        raise click.exceptions.Exit(0) from None
+    finally:
+        _end(process)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end(process: subprocess.Popen) -> None:
+    """First politely, so that Dagster ends its own children; whatever is left of the group after that, at once."""
+    for number, seconds in ((signal.SIGINT, _PATIENCE), (signal.SIGTERM, 3.0)):
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            break
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _answers(url: str, process: subprocess.Popen) -> bool:
+    """Wait until the web server answers; False when Dagster has ended instead."""
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/server_info", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    return False

@@ -1,0 +1,131 @@
+"""`tsds refresh`: bring a project up to date, and say what is going on while it lasts."""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.terminal import Ticker, complain, cut, say
+
+if TYPE_CHECKING:
+    from tsds_pipeline.orchestration.refresh import Step
+    from tsds_pipeline.project import Project
+
+SECONDS_BETWEEN_LINES = 15.0
+_LONGEST_REASON = 60
+
+
+@click.command()
+@click.option("--task", metavar="TASK", help="Only what this task needs.")
+@click.option("--source", metavar="SOURCE", help="Only what this source needs.")
+@project_option
+@click.pass_context
+def refresh(ctx: click.Context, task: str | None, source: str | None) -> None:
+    """Compute whatever is missing or stale, and nothing else.
+
+    What fails stops only what cannot do without it, and is tried again by the next refresh. Exit status 1 when
+    something failed, or when a file of the project cannot be used.
+
+    \b
+    Examples:
+        tsds refresh
+        tsds refresh --task bbh
+        tsds -p my-project refresh --source alpaca
+    """
+    if not run_refresh(chosen_project(), task=task, source=source):
+        ctx.exit(1)
+
+
+def run_refresh(project: "Project", *, task: str | None = None, source: str | None = None) -> bool:
+    """Refresh ``project`` and tell about it; whether all went well."""
+    from tsds_pipeline.lock import refresh_lock
+
+    started = time.monotonic()
+    with refresh_lock(project), warnings.catch_warnings():
+        # What Dagster warns of concerns us, who wrote the assets, and not whoever runs them.
+        warnings.simplefilter("ignore")
+        from tsds_pipeline.orchestration.refresh import Refresh
+
+        work = Refresh(project, task=task, source=source)
+        steps = _follow(work.nodes, work.steps())
+    scan = work.observed.scan
+    _tell_failures(steps)
+    for kind, lines in (("problem", scan.problems), ("hint", scan.hints)):
+        for line in lines:
+            complain(kind, line)
+    say(_summed_up(steps, time.monotonic() - started))
+    return not scan.problems and all(step.outcome in ("made", "fresh") for step in steps)
+
+
+def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
+    """All of ``steps``, one for each of ``nodes``, with a line for each group in which something happened."""
+    from tsds_pipeline.graph import describe
+
+    groups: dict[str, list[str]] = {}
+    for node in nodes:
+        groups.setdefault(_group(node), []).append(node)
+    width = max((len(name) for name in groups), default=0)
+    ticker, found, spoken = Ticker(), [], time.monotonic()
+    try:
+        for name, members in groups.items():
+            began, done = time.monotonic(), []
+            for node in members:
+                so_far = f"{name}: {len(done)} of {len(members)}"
+                ticker.show(f"{so_far}, {describe(node)}")
+                if not ticker.live and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
+                    say(f"{so_far} ...")
+                    spoken = time.monotonic()
+                done.append(next(steps))
+            ticker.clear()
+            if any(step.outcome != "fresh" for step in done):
+                say(f"{name:{width}}  {_line(done, time.monotonic() - began)}")
+                spoken = time.monotonic()
+            found += done
+    finally:
+        ticker.clear()
+    return found
+
+
+def _group(node: str) -> str:
+    """What a step belongs to: the sources, their densities, or one task."""
+    from tsds_pipeline.graph import BY_SOURCE
+
+    asset, _, key = node.partition("|")
+    if asset in ("kde_densities", "pool_summary"):
+        return "densities"
+    return "sources" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}"
+
+
+def _line(steps: Sequence["Step"], seconds: float) -> str:
+    reasons = [reason for step in steps if step.outcome == "made" for reason in step.reasons]
+    why = next((reason for reason in reasons if reason != "missing"), "")
+    counts = Counter(step.outcome for step in steps)
+    said = ", ".join(f"{counts[name]} {name}" for name in ("made", "failed", "waiting") if counts[name])
+    return f"{said:<22} {_duration(seconds):>8}  {cut(why, _LONGEST_REASON)}".rstrip()
+
+
+def _tell_failures(steps: Sequence["Step"]) -> None:
+    from tsds_pipeline.graph import describe
+
+    for step in steps:
+        if step.outcome == "failed":
+            complain("failed", f"{describe(step.node)}: {'; '.join(step.reasons)}")
+    waiting = Counter(step.reasons[0] for step in steps if step.outcome == "waiting")
+    for reason, number in waiting.items():
+        complain("waiting", f"{number} more, each {reason}")
+
+
+def _summed_up(steps: Sequence["Step"], seconds: float) -> str:
+    counts = Counter(step.outcome for step in steps)
+    rare = [f"{counts[name]} {name}" for name in ("failed", "waiting") if counts[name]]
+    return (
+        ", ".join([f"{counts['made']} made", f"{counts['fresh']} fresh", *rare]) + f" in {_duration(seconds)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds) // 60} min {int(seconds) % 60:02} s"

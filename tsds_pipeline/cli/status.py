@@ -1,0 +1,136 @@
+"""`tsds status`: how every source and task stands. Nothing is computed, and Dagster is not needed."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.terminal import complain, one_line, plain_table, print_table, say
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tsds_pipeline.graph import Observed
+    from tsds_pipeline.status import NodeStatus
+
+_STYLES = {"fresh": "green", "stale": "yellow", "missing": "yellow", "failed": "red"}
+_WORST_FIRST = ("failed", "missing", "stale", "fresh")
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="A line for every partition.")
+@click.option("--json", "as_json", is_flag=True, help="Every partition, for programs.")
+@project_option
+def status(every: bool, as_json: bool) -> None:
+    """Say what is fresh, stale (and why), missing or failed.
+
+    Nothing is computed; exit status 0 whatever is found.
+
+    \b
+    Examples:
+        tsds status
+        tsds status --all
+        tsds status --json | jq '.partitions[] | select(.state != "fresh")'
+    """
+    from tsds_pipeline.graph import observe
+    from tsds_pipeline.status import status as status_of
+
+    observed = observe(chosen_project())
+    found = status_of(observed)
+    if as_json:
+        say(json.dumps(_document(observed, found), indent=1, ensure_ascii=False))
+        return
+    table = plain_table("", "", "")
+    rows = _every(found) if every else _grouped(observed, found)
+    for name, state, note in rows:
+        table.add_row("", name, _colored(state), one_line(note))
+    if table.row_count:
+        print_table(table)
+        say()
+    for kind, lines in (("problem", observed.scan.all_problems()), ("hint", observed.scan.hints)):
+        for line in lines:
+            complain(kind, line)
+    say(_summed_up(observed, found))
+
+
+def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
+    partitions = []
+    for one in found:
+        asset, _, partition = one.node.partition("|")
+        partitions.append(
+            {
+                "asset": asset,
+                "partition": partition or None,
+                "state": one.state,
+                "reasons": list(one.reasons),
+            }
+        )
+    return {
+        "project": str(observed.project.root),
+        "partitions": partitions,
+        "problems": list(observed.scan.all_problems()),
+        "hints": list(observed.scan.hints),
+    }
+
+
+def _every(found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
+    from tsds_pipeline.graph import describe
+
+    return ((describe(one.node), one.state, "; ".join(one.reasons)) for one in found)
+
+
+def _grouped(observed: "Observed", found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
+    """A row for each source, for the pool and for each task: its worst state, and why or how large it is."""
+    from tsds_pipeline.graph import BY_SOURCE
+
+    groups: dict[str, list[NodeStatus]] = {f"source {key}": [] for key in observed.sources}
+    for one in found:
+        asset, _, key = one.node.partition("|")
+        name = f"source {key}" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}" if key else "pool"
+        groups.setdefault(name, []).append(one)
+    for name, members in groups.items():
+        worst = min((one.state for one in members), key=_WORST_FIRST.index)
+        yield name, worst, _size(members) if worst == "fresh" else _why(members, worst)
+
+
+def _why(members: Sequence["NodeStatus"], worst: str) -> str:
+    counts = Counter(one.state for one in members)
+    behind = sum(counts[state] for state in _WORST_FIRST[:-1])
+    if worst == "missing" and behind == counts["missing"] == len(members):
+        return "nothing made yet"
+    # What lies downstream only repeats it.
+    first = next(one for one in members if one.state == worst)
+    return f"{behind} of {len(members)}: {'; '.join(first.reasons) or first.node.partition('|')[0]}"
+
+
+def _size(members: Sequence["NodeStatus"]) -> str:
+    notes: dict = {}
+    for one in members:
+        notes |= one.artifact.header.notes
+    if "records_read" in notes:
+        bad = f", {notes['quarantined']:,} of them quarantined" if notes["quarantined"] else ""
+        return f"{notes['records_read']:,} records{bad}"
+    if "size" in notes:
+        epochs = f" in each of {notes['epochs']} epochs" if notes["epochs"] > 1 else ""
+        return (
+            f"{notes['size']:,} examples{epochs} for {notes['queries']:,} queries, alpha {notes['alpha']:.3g}"
+        )
+    return ""
+
+
+def _summed_up(observed: "Observed", found: Sequence["NodeStatus"]) -> str:
+    counts = Counter(one.state for one in found)
+    if not found:
+        return "nothing to compute yet"
+    said = ", ".join(f"{counts[state]} {state}" for state in reversed(_WORST_FIRST) if counts[state])
+    due = sum(one.due for one in found)
+    return f"{said}" + (f"; `tsds refresh` makes {due} of them again" if due else "")
+
+
+def _colored(state: str) -> "Text":
+    from rich.text import Text
+
+    return Text(state, style=_STYLES[state])

@@ -1,0 +1,97 @@
+"""Why candidates were selected: one query at a time, the candidates that it gives mass to.
+
+Everything is read from what the pipeline stored; the mathematics is in ``core.plan``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import stored
+from tsds_pipeline.project import Project
+from tsds_pipeline.results import load_result
+from tsds_pipeline.settings_errors import nearest
+from tsds_pipeline.summary import StoredVectors, texts_of
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one query gave its mass to."""
+
+    number: int
+    """From 0."""
+    record_id: str
+    text: str
+    with_mass: int
+    """How many candidates the query gives mass to."""
+    candidates: pl.DataFrame
+    """The nearest of them: source, id, text, distance (plain L2), density, count, share (of the query's mass),
+    probability, drawn (in how many draws)."""
+
+
+class Explainer:
+    """The stored selection of ``task``; TsdsError where there is none."""
+
+    def __init__(self, project: Project, task: str):
+        self._project, self._task = project, task
+        solved = load_result(project, "selection_probabilities", task)
+        self._table, self._notes = solved.frame, solved.header.notes
+        drawn = load_result(project, "sampled_subset", task).frame["content_id"].value_counts(name="drawn")
+        self._table = self._table.join(drawn, on="content_id", how="left").with_columns(
+            pl.col("drawn").fill_null(0)
+        )
+        self._queries = load_result(project, "query_examples", task).frame
+        embedded = stored(project.storage, f"query_embeddings|{task}")
+        if embedded is None or len(embedded.frame) != len(self._queries):
+            raise TsdsError(
+                f"task {task}: its queries are no longer those that were solved for: run `tsds refresh`"
+            )
+        self._vectors = embedded.vectors
+        self._candidate_vectors = StoredVectors(project)
+
+    def numbers(self, wanted: Iterable[str]) -> list[int]:
+        """The queries, from 0, that ``wanted`` names: by record id, or else by number from 1."""
+        ids = self._queries["record_id"].to_list()
+        return [self._number(name, ids) for name in wanted]
+
+    def _number(self, name: str, ids: list[str]) -> int:
+        if name in ids:
+            return ids.index(name)
+        if name.isascii() and name.isdigit() and 1 <= int(name) <= len(ids):
+            return int(name) - 1
+        raise TsdsError(
+            f'task {self._task} has no query "{name}"{nearest(name, ids)}: name a number from 1 to {len(ids)}, or '
+            f'a record id such as "{ids[0]}"'
+        )
+
+    def explain(self, number: int, limit: int) -> Explanation:
+        """The ``limit`` nearest of the candidates that query ``number`` (from 0) gives mass to."""
+        row = self._queries.row(number, named=True)
+        table = self._with_shares(number).filter(pl.col("share") > 1e-12)
+        vectors = self._candidate_vectors.of(table)
+        distance = np.linalg.norm(vectors - self._vectors[number].astype(np.float64), axis=1)
+        table = table.with_columns(distance=pl.Series(distance, dtype=pl.Float64))
+        shown = table.sort("distance", "source", "content_id").head(limit)
+        columns = ("source", "id", "text", "distance", "density", "count", "share", "probability", "drawn")
+        return Explanation(
+            number,
+            row["record_id"],
+            row["text"],
+            len(table),
+            shown.with_columns(text=texts_of(self._project, shown)).select(columns),
+        )
+
+    def _with_shares(self, number: int) -> pl.DataFrame:
+        """The candidates with what each gets of this query's mass: M gamma_ij."""
+        notes = self._notes
+        mass = pl.col("plan").list.eval(
+            pl.element().struct.field("mass").filter(pl.element().struct.field("query") == number)
+        )
+        share = mass.list.sum().fill_null(0.0) * notes["queries"]
+        if notes["background"]:
+            weight = pl.col("count") / (pl.col("density") if notes["algorithm"] == "knn_kde" else 1.0)
+            share += notes["background"] * weight / notes["total_weight"]
+        return self._table.with_columns(share=share).drop("plan")
