@@ -1,5 +1,6 @@
 """What a refresh makes again after each kind of change, and that nothing else is touched."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -282,3 +283,21 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order(project, tmp_path
         for task in ("t0", "t1"):
             del files[Path("exports", task, "manifest.json")]  # names the hashes of the source files
     assert found == expected
+
+
+def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
+    set_settings(project, alpha=0.9, tasks__t0__size=110)
+    steps = {step.node: step for step in refreshed(project)}
+    assert steps["sampled_subset|t0"].outcome == "failed"
+    assert steps["sampled_subset|t1"].outcome == "made"
+    message = steps["sampled_subset|t0"].reasons[0]
+    found = re.search(r"only (\d+) have mass: alpha = ([\d.]+) would reach the size", message)
+    assert int(found[1]) < 110
+    text = (project / "tsds.toml").read_text()
+    (project / "tsds.toml").write_text(text.replace("[tasks.t0]", f"[tasks.t0]\nalpha = {found[2]}"))
+    made(refreshed(project))
+    assert len(load_selection(project, "t0")) == 110
+    set_settings(project, tasks__t0__size=5000)
+    failed = [step for step in refreshed(project) if step.outcome == "failed"]
+    assert [step.node for step in failed] == ["sampled_subset|t0"]
+    assert "there are no more" in failed[0].reasons[0]

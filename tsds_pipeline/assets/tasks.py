@@ -1,18 +1,27 @@
 """Assets of the tasks: queries, their vectors and neighbours, probabilities, the sample and its export."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from tsds_pipeline.assets.stage import Stage
 from tsds_pipeline.corpus import read_queries
-from tsds_pipeline.graph import CODE_VERSIONS, require_same_versions
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import CODE_VERSIONS, Observed, require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
 from tsds_pipeline.stages.pool import SourcePart, StoredPool
-from tsds_pipeline.stages.probabilities import figures, probability_table, solve_task, wanted_size
-from tsds_pipeline.stages.sample import draw_examples, with_records
+from tsds_pipeline.stages.probabilities import alpha_for, figures, probability_table, solve_task, wanted_size
+from tsds_pipeline.stages.sample import (
+    certain_share,
+    draw_examples,
+    drawable,
+    sampling_units,
+    with_records,
+)
 from tsds_pipeline.storage import Artifact, Draft, content_hash
 
 GROUP = "tasks"
@@ -140,16 +149,7 @@ def selection_probabilities(
         made_from |= {"pool_summary": pool_summary, f"query_embeddings|{task}": query_embeddings}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
-        parts = [
-            SourcePart(
-                source,
-                open_index(faiss_index[source]),
-                kde_densities[source].frame,
-                query_neighbors[f"{source}|{task}"].frame,
-            )
-            for source in stage.observed.candidate_sources(task)
-        ]
-        pool = StoredPool(task, parts, query_embeddings.vectors, uniform=settings.algorithm != "knn_kde")
+        pool = _pool(stage.observed, task, made_from)
         solution, auto = solve_task(task, settings, pool)
         corpora = {
             source: candidate_corpus[source].scan() for source in stage.observed.candidate_sources(task)
@@ -181,18 +181,54 @@ def sampled_subset(
         task = context.partition_key
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
         size = wanted_size(settings, solved["candidates"], solved["auto_size"])
-        drawn = draw_examples(task, settings, size, selection_probabilities.frame)
+        units = sampling_units(selection_probabilities.frame)
+        if not drawable(settings, size, units):
+            raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
+        drawn = draw_examples(task, settings, size, units)
         sources = stage.observed.candidate_sources(task)
         sample = with_records(drawn, {source: candidate_corpus[source].scan() for source in sources})
         made_from = {f"selection_probabilities|{task}": selection_probabilities}
+        certain = certain_share(settings, size, units)
+        drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "certain_share": certain}
+        by_source = dict(sample["source"].value_counts(sort=True).iter_rows())
         result = stage.result(
             sample,
             made_from,
             content=(sample,),
-            notes={"task": task, "size": size, "epochs": settings.epochs, "seed": settings.seed},
-            metadata={"size": size, "by_source": dict(sample["source"].value_counts(sort=True).iter_rows())},
+            notes={"task": task, **drawn_as},
+            metadata={**drawn_as, "by_source": by_source},
             preview=sample.select("source", "id", "text", "probability"),
         )
         folder = stage.observed.project.exports / task
         export_sample(folder, sample, manifest(stage.observed, result.value.header, solved))
         return result
+
+
+def _pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:
+    """The candidates of ``task`` out of the artifacts ``made``, by node."""
+    parts = [
+        SourcePart(
+            source,
+            open_index(made[f"faiss_index|{source}"]),
+            made[f"kde_densities|{source}"].frame,
+            made[f"query_neighbors|{source}|{task}"].frame,
+        )
+        for source in observed.candidate_sources(task)
+    ]
+    uniform = observed.project.settings.resolved_task(task).algorithm != "knn_kde"
+    return StoredPool(task, parts, made[f"query_embeddings|{task}"].vectors, uniform=uniform)
+
+
+def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float) -> TsdsError:
+    """The error that says how many have mass and what would give enough; only then is the pool opened."""
+    base, sources = observed.project.storage, observed.candidate_sources(task)
+    needed = [f"{asset}|{source}" for asset in ("faiss_index", "kde_densities") for source in sources]
+    needed += [f"query_neighbors|{source}|{task}" for source in sources] + [f"query_embeddings|{task}"]
+    found = {node: stored(base, node) for node in needed}
+    pool = _pool(observed, task, {node: artifact for node, artifact in found.items() if artifact})
+    wider = alpha_for(observed.project.settings.resolved_task(task), pool, size)
+    way_out = f"alpha = {wider:.4g} would reach the size" if wider is not None else "there are no more"
+    return TsdsError(
+        f"task {task}: {size} examples were asked for but at alpha = {alpha:.4g} only {units} have mass: "
+        f'{way_out}; set [tasks.{task}] alpha (or alpha = "auto"), or a smaller size'
+    )

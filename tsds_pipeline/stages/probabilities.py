@@ -33,12 +33,7 @@ def wanted_size(settings: ResolvedTask, candidates: int, auto: int) -> int:
 
 def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> tuple[Solution, int]:
     """The optimal plan of ``task`` over ``pool``, and the sample size that "auto" stands for."""
-    queries = len(pool.queries)
-    options = {
-        "algorithm": settings.algorithm,
-        "distance_scale": settings.distance_scale,
-        "max_neighbors": settings.max_neighbors,
-    }
+    queries, options = len(pool.queries), _options(settings)
     auto = automatic_size(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options), pool.units)
     if settings.alpha != "auto":
         return solve(pool, queries, alpha=settings.alpha, **options), auto
@@ -49,6 +44,14 @@ def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> tuple[Sol
         ), auto
     except ValueError as error:
         raise TsdsError(f"task {task}: {error}; lower [tasks.{task}] size, or add sources") from None
+
+
+def alpha_for(settings: ResolvedTask, pool: StoredPool, size: int) -> float | None:
+    """The largest alpha that suits ``size`` draws; None where there are too few candidates for any."""
+    try:
+        return solve_auto(pool, len(pool.queries), size, units=pool.units, **_options(settings)).alpha
+    except ValueError:
+        return None
 
 
 def probability_table(
@@ -117,6 +120,15 @@ def effective_size(table: pl.DataFrame) -> float:
     """1 / sum p^2 over sampling units: how many equally probable examples it would be."""
     p = table.group_by("content_id").agg(pl.col("probability").sum())["probability"].to_numpy()
     return float(1.0 / np.square(p).sum()) if len(p) else 0.0
+
+
+def _options(settings: ResolvedTask) -> dict[str, Any]:
+    """What the solver wants to know of the settings, beside alpha."""
+    return {
+        "algorithm": settings.algorithm,
+        "distance_scale": settings.distance_scale,
+        "max_neighbors": settings.max_neighbors,
+    }
 
 
 def _nearest_query(pool: StoredPool, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.core.sampling import draw
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.core.sampling import draw, inclusion_probabilities
 from tsds_pipeline.settings import ResolvedTask
 
 OWN_COLUMNS = {
@@ -29,33 +28,45 @@ OWN_COLUMNS = {
 """Then follow the original records' fields, as far as their names are not among these."""
 
 
-def draw_examples(task: str, settings: ResolvedTask, size: int, probabilities: pl.DataFrame) -> pl.DataFrame:
-    """Drawn sampling units: epoch, draw (from 0), content_id, and the unit's probability.
+def sampling_units(probabilities: pl.DataFrame) -> pl.DataFrame:
+    """A row for each content id of a probability table, in order: the same text in two sources is drawn once."""
+    by_source = probabilities.sort("content_id", "source")
+    return by_source.group_by("content_id", maintain_order=True).agg(
+        pl.col("probability").sum(), pl.col("density", "nearest_query", "distance").first()
+    )
+
+
+def draw_examples(task: str, settings: ResolvedTask, size: int, units: pl.DataFrame) -> pl.DataFrame:
+    """``size`` draws an epoch out of ``units``, in order of (epoch, draw).
 
     The random number of an example is a hash of (seed, task, epoch, content id): the draw depends on no order
-    and on no other task.
+    and on no other task. There must be enough units, see :func:`drawable`.
     """
-    units = probabilities.group_by("content_id").agg(
-        pl.col("probability").sort_by("source").sum(),
-        *(pl.col(name).sort_by("source").first() for name in ("density", "nearest_query", "distance")),
+    rows = draw(
+        units["probability"].to_numpy(),
+        size,
+        epochs=settings.epochs,
+        with_replacement=settings.with_replacement,
+        ids=units["content_id"].to_list(),
+        key=json.dumps(["tsds", settings.seed, task]),
     )
-    units = units.sort("content_id")
-    try:
-        rows = draw(
-            units["probability"].to_numpy(),
-            size,
-            epochs=settings.epochs,
-            with_replacement=settings.with_replacement,
-            ids=units["content_id"].to_list(),
-            key=json.dumps(["tsds", settings.seed, task]),
-        )
-    except ValueError as error:
-        raise TsdsError(
-            f'task {task}: {error}; lower [tasks.{task}] size or alpha, or set alpha = "auto"'
-        ) from None
-    drawn = units[rows.ravel()]
     places = {"epoch": np.repeat(np.arange(len(rows)), size), "draw": np.tile(np.arange(size), len(rows))}
-    return drawn.with_columns(**{name: pl.Series(values, dtype=pl.Int64) for name, values in places.items()})
+    return units[rows.ravel()].with_columns(
+        **{name: pl.Series(values, dtype=pl.Int64) for name, values in places.items()}
+    )
+
+
+def drawable(settings: ResolvedTask, size: int, units: pl.DataFrame) -> bool:
+    """Whether ``units`` are enough for ``size`` draws without repetition."""
+    return settings.with_replacement or size <= len(units)
+
+
+def certain_share(settings: ResolvedTask, size: int, units: pl.DataFrame) -> float:
+    """The share of an epoch's draws that is certain: there neither alpha nor density matters any more."""
+    if settings.with_replacement:
+        return 0.0
+    pi = inclusion_probabilities(units["probability"].to_numpy(), size)
+    return float(np.count_nonzero(pi == 1.0) / size)
 
 
 def with_records(drawn: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
