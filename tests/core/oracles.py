@@ -66,7 +66,9 @@ def penalty(gamma: np.ndarray, a: np.ndarray, algorithm: str) -> float:
     return float(deviation.sum() / 2) if algorithm == "knn_tv" else float((m * deviation / a).max())
 
 
-def objective(gamma: np.ndarray, d: np.ndarray, a: np.ndarray, algorithm: str, alpha: float, scale: float) -> float:
+def objective(
+    gamma: np.ndarray, d: np.ndarray, a: np.ndarray, algorithm: str, alpha: float, scale: float
+) -> float:
     return float(alpha / scale * (gamma * d).sum() + (1 - alpha) * penalty(gamma, a, algorithm))
 
 
@@ -81,7 +83,9 @@ def optimum(d: np.ndarray, a: np.ndarray, algorithm: str, alpha: float, scale: f
     tv = algorithm == "knn_tv"
     pairs = m * n
     width = -(eye_array(pairs) if tv else csr_array(np.tile(a, m)[:, None]))
-    cost = np.concatenate([alpha / scale * d.ravel() / m, np.full(pairs, (1 - alpha) / (2 * m)) if tv else [1 - alpha]])
+    cost = np.concatenate(
+        [alpha / scale * d.ravel() / m, np.full(pairs, (1 - alpha) / (2 * m)) if tv else [1 - alpha]]
+    )
     bounds = bmat([[eye_array(pairs), width], [-eye_array(pairs), width]], format="csr")
     rows = coo_array((np.ones(pairs), (np.repeat(np.arange(m), n), np.arange(pairs))), shape=(m, len(cost)))
     result = linprog(

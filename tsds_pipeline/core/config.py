@@ -17,7 +17,7 @@ class SelectionConfig:
     alpha: float | str = "auto"
     """1 = alignment only, 0 = diversity only; "auto": the most aligned plan with enough effective examples."""
     distance_scale: float = None  # type: ignore[assignment]
-    """C, a plain distance; not given, it is 5 (knn_tv: 0.5), which suits vectors of unit length."""
+    """C, a plain distance; not given, it is 5 (knn_tv: 0.3), which suits vectors of unit length."""
     kernel_radius: float = 0.1
     """h, a plain distance: candidates within it are near-duplicates of each other."""
     with_replacement: bool = False

@@ -29,7 +29,8 @@ class Plan:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """p_j = sum over i of gamma_ij, (N,) float64."""
-        total = np.bincount(self.candidate, weights=self.mass, minlength=self.n_candidates)
+        total = np.zeros(self.n_candidates)  # bincount of no entries would give integers
+        total += np.bincount(self.candidate, weights=self.mass, minlength=self.n_candidates)
         if self.reference is not None:
             total += self.background * self.reference
             # A pair that was taken out of the background for every query may leave a rounding error.
