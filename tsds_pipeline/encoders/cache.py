@@ -1,19 +1,19 @@
 """Every vector that an encoder ever made: a text is never encoded twice.
 
 One folder for each fingerprint holds ``encoder.json`` (the fingerprint) and shards (see ``shards``). Any
-number of processes may read and write it at once. Two that encode one text at the same time both keep it;
-the vectors differ in their last bits at most, and the older shard is the one that later look-ups read.
+number of processes may read and write it at once. Two that encode one text at the same time both keep its
+vector; the two differ in their last bits at most, and a look-up takes the one in the older shard.
 """
 
 import time
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from tsds_pipeline.encoders.shards import ID, Rows, read_shard, remove_abandoned, write_shard, written_beside
+from tsds_pipeline.encoders.shards import ID, Rows, read_shard, remove_abandoned, write_shard
+from tsds_pipeline.storage import write_atomically
 
 SHARD_BYTES = 64 * 2**20
 """Size of a full shard: what reading one vector costs at most."""
@@ -43,8 +43,10 @@ class VectorCache:
         self.folder = root / blake2b(fingerprint.encode(), digest_size=16).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "encoder.json").exists():
-            with written_beside(self.folder / "encoder.json") as path:
-                path.write_text(fingerprint + "\n", encoding="utf-8")
+            text = fingerprint + "\n"
+            write_atomically(
+                self.folder / "encoder.json", lambda path: path.write_text(text, encoding="utf-8")
+            )
 
     def find(self, wanted: np.ndarray) -> Found:
         """Look up ``wanted``, ids (n,) in ascending order, each once."""
@@ -82,9 +84,8 @@ class VectorCache:
         self._merge(group)
 
     def _merge(self, group: list[Path]) -> None:
-        parts = [
-            rows for path in group if (rows := read_shard(path, lambda ids: np.ones(len(ids), dtype=bool)))
-        ]
+        read = [read_shard(path, lambda ids: np.ones(len(ids), dtype=bool)) for path in group]
+        parts = [rows for rows in read if rows is not None]
         if len(parts) < 2:
             return
         # The first of equal ids is kept, which is the oldest.
@@ -124,9 +125,7 @@ class CacheWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._flush()
 
 

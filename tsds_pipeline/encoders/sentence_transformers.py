@@ -110,6 +110,7 @@ def _token_counts(model: "SentenceTransformer", texts: Sequence[str]) -> list[in
 def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) -> "SentenceTransformer":
     """The model, kept for the next source: every step of one process asks for the same."""
     import torch
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
     _check_device(device)
@@ -122,7 +123,7 @@ def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) 
                 local_files_only=True,
                 model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
             )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise TsdsError(
             f"[encoder] model: {model.folder} cannot be loaded as a sentence-transformers model "

@@ -6,16 +6,18 @@ float32. Reading an array verifies the archive's checksum of it. Which shards th
 
 import errno
 import logging
-import os
+import secrets
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from tsds_pipeline.storage import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +35,12 @@ class Rows(NamedTuple):
 
 def write_shard(folder: Path, rows: Rows) -> None:
     """Add a shard to ``folder``. Its name is new, and sorts after those written before."""
-    name = f"{time.time_ns():020}-{os.urandom(4).hex()}.npz"
-    with written_beside(folder / name) as path, path.open("wb") as file:
-        np.savez(file, ids=rows.ids.astype(ID), vectors=rows.vectors.astype(np.float32))
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, ids=rows.ids.astype(ID), vectors=rows.vectors.astype(np.float32))
+
+    write_atomically(folder / f"{time.time_ns():020}-{secrets.token_hex(4)}.npz", save)
 
 
 def read_shard(path: Path, choose: Callable[[np.ndarray], np.ndarray]) -> Rows | None:
@@ -50,12 +55,7 @@ def read_shard(path: Path, choose: Callable[[np.ndarray], np.ndarray]) -> Rows |
             if not mask.any():
                 return None
             vectors = shard["vectors"]
-            if (
-                ids.dtype != ID
-                or vectors.dtype != np.float32
-                or vectors.ndim != 2
-                or len(vectors) != len(ids)
-            ):
+            if (ids.dtype, vectors.dtype, vectors.ndim, len(vectors)) != (ID, np.float32, 2, len(ids)):
                 raise ValueError(f"ids {ids.shape} and vectors {vectors.shape} do not fit")
             return Rows(ids[mask], vectors[mask])
     except FileNotFoundError:
@@ -78,30 +78,9 @@ def _set_aside(path: Path, error: Exception) -> None:
     )
 
 
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A temporary path to write; it becomes ``path`` at once, and on disk, when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def remove_abandoned(folder: Path, older_than: float) -> None:
     """Remove what killed processes left half written more than ``older_than`` seconds ago."""
     for path in folder.glob(".*.tmp"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > older_than:
                 path.unlink()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
