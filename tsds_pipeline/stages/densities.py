@@ -41,7 +41,7 @@ def kernel_densities(
                 f"source {source}: its vectors have {own.vectors.shape[1]} dimensions, those of source {key} "
                 f"{index.vectors.shape[1]}: all sources need vectors of one encoder"
             )
-    pool = np.concatenate([index.vectors for index in filled.values()])
+    pool = [index.vectors for index in filled.values()]
     counts = np.concatenate([index.table["count"].to_numpy() for index in filled.values()])
     total = len(own.vectors)
     report = None if progress is None else lambda done: progress(done, total)
