@@ -125,7 +125,8 @@ def nodes(observed: Observed) -> Iterator[str]:
     sources = observed.sources
     for asset in BY_SOURCE:
         yield from (f"{asset}|{source}" for source in sources)
-    yield "pool_summary"
+    if sources:
+        yield "pool_summary"
     for task in observed.tasks:
         yield from (f"query_examples|{task}", f"query_embeddings|{task}")
         yield from (f"query_neighbors|{source}|{task}" for source in sources)

@@ -25,9 +25,10 @@ def refresh_lock(project: Project) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read(20).strip() or "another one"
+            holder = file.read(20).strip()
+            process = f" (process {holder})" if holder else ""
             raise TsdsError(
-                f"{project.root}: a refresh is under way already (process {holder}): wait until it has ended"
+                f"{project.root}: another refresh is under way{process}: wait until it has ended"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

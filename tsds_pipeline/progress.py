@@ -31,6 +31,8 @@ def progress_bar(description: str, log: Callable[[str], None]) -> Iterator[Progr
         TextColumn("{task.fields[rate]:.0f}/s"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # What was done is said when a step ends; a bar for each of many partitions would only pile up.
+        transient=True,
     )
     task = bar.add_task(description, total=None, rate=0.0)
     started = time.monotonic()

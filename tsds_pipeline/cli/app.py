@@ -23,7 +23,7 @@ from tsds_pipeline.cli.terminal import complain, plain_streams
 from tsds_pipeline.errors import TsdsError
 
 INTERRUPTED = (
-    "interrupted: every result that was complete is kept; the same command goes on where this one stopped"
+    "interrupted; nothing that was complete is lost, and the same command goes on where this one stopped"
 )
 
 

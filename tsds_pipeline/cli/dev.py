@@ -112,8 +112,9 @@ def _dagster(project: "Project", host: str, port: int) -> "Iterator[subprocess.P
     }
     command = [sys.executable, "-m", "dagster", "dev", "-m", "tsds_pipeline.definitions"]
     command += ["--host", host, "--port", str(port), "--log-level", "warning"]
-    # Ended by a signal to tsds itself as by Ctrl-C.
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Each ends it as Ctrl-C does, also where a shell started it in the background, with SIGINT ignored.
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in endings}
     process = subprocess.Popen(command, env=environment, cwd=project.root, start_new_session=True)
     try:
         yield process
@@ -132,12 +133,9 @@ def _interrupt(*_: object) -> None:
 
 def _end(process: subprocess.Popen) -> None:
     """First politely, so that Dagster ends its own children; whatever is left of the group after that, at once."""
-    for number, seconds in ((signal.SIGINT, _PATIENCE), (signal.SIGTERM, 3.0)):
-        with suppress(ProcessLookupError):
-            process.send_signal(number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-            break
+    with suppress(subprocess.TimeoutExpired):
+        process.send_signal(signal.SIGINT)
+        process.wait(_PATIENCE)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -61,7 +61,7 @@ def print_crowd(summary: TaskSummary) -> None:
     crowd, with_mass = summary.crowd, summary.notes["candidates_with_mass"]
     if crowd is None:
         return _labelled("density", [f"none of the {with_mass:,} candidates with mass has near-duplicates"])
-    lines = [f"{crowd.candidates:,} of the {with_mass:,} candidates with mass have near-duplicates"]
+    lines = [f"{crowd.candidates:,} of the {with_mass:,} with mass have near-duplicates"]
     lines[0] += (
         f" and weigh as {crowd.weight:.1f}" if crowd.shared else "; this algorithm weighs each in full"
     )

@@ -35,7 +35,7 @@ def status(every: bool, as_json: bool) -> None:
         tsds status --all
         tsds status --json | jq '.partitions[] | select(.state != "fresh")'
     """
-    from tsds_pipeline.graph import observe
+    from tsds_pipeline.graph import describe, observe
     from tsds_pipeline.status import status as status_of
 
     observed = observe(chosen_project())
@@ -50,10 +50,13 @@ def status(every: bool, as_json: bool) -> None:
     if table.row_count:
         print_table(table)
         say()
-    for kind, lines in (("problem", observed.scan.all_problems()), ("hint", observed.scan.hints)):
+    for one in found:
+        if one.state == "failed":
+            complain("failed", f"{describe(one.node)}: {'; '.join(one.reasons)}")
+    for kind, lines in (("problem", observed.scan.problems), ("hint", observed.scan.hints)):
         for line in lines:
             complain(kind, line)
-    say(_summed_up(observed, found))
+    say(_summed_up(found))
 
 
 def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
@@ -101,9 +104,9 @@ def _why(members: Sequence["NodeStatus"], worst: str) -> str:
     behind = sum(counts[state] for state in _WORST_FIRST[:-1])
     if worst == "missing" and behind == counts["missing"] == len(members):
         return "nothing made yet"
-    # What lies downstream only repeats it.
+    # Upstream comes first; what lies downstream only repeats it.
     first = next(one for one in members if one.state == worst)
-    return f"{behind} of {len(members)}: {'; '.join(first.reasons) or first.node.partition('|')[0]}"
+    return f"{behind} of {len(members)}: {'; '.join(first.reasons) or 'some not made yet'}"
 
 
 def _size(members: Sequence["NodeStatus"]) -> str:
@@ -121,13 +124,13 @@ def _size(members: Sequence["NodeStatus"]) -> str:
     return ""
 
 
-def _summed_up(observed: "Observed", found: Sequence["NodeStatus"]) -> str:
+def _summed_up(found: Sequence["NodeStatus"]) -> str:
     counts = Counter(one.state for one in found)
     if not found:
         return "nothing to compute yet"
     said = ", ".join(f"{counts[state]} {state}" for state in reversed(_WORST_FIRST) if counts[state])
     due = sum(one.due for one in found)
-    return f"{said}" + (f"; `tsds refresh` makes {due} of them again" if due else "")
+    return f"{said}" + (f"; `tsds refresh` makes {due} of them" if due else "")
 
 
 def _colored(state: str) -> "Text":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WIDTH_ELSEWHERE = 120
 """Columns where the output is no terminal and COLUMNS does not say."""
+NARROWEST = 60
+"""A narrower terminal wraps lines: better than columns without anything in them."""
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d).*?(?:\x07|\x1b\\|\x9c|$)|\x1b.")
 _PLAIN = {"█": "#", "…": "~", "“": '"', "”": '"', "–": "-", "’": "'"}
 _COLORS = {
@@ -44,7 +46,7 @@ def cut(text: str, width: int) -> str:
 
 def say(text: str = "", **style: Any) -> None:
     """A line on standard output, never cut."""
-    click.echo(click.style(text, **style))
+    click.echo(click.style(text, **style) if style else text)
 
 
 def complain(kind: str, text: str) -> None:
@@ -61,6 +63,7 @@ def print_table(table: "Table") -> None:
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(markup=False, highlight=False, emoji=False, width=None if known else WIDTH_ELSEWHERE)
+    console.width = max(console.width, NARROWEST)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
@@ -125,5 +128,7 @@ class Ticker:
     def clear(self) -> None:
         """Take the line away before something else is printed."""
         if self._shown:
-            click.echo("\x1b[1A\r\x1b[2K", err=True, nl=False)
+            # Not through click, which takes such sequences out where colours are not wanted.
+            sys.stderr.write("\x1b[1A\r\x1b[2K")
+            sys.stderr.flush()
             self._shown = False

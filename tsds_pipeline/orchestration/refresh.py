@@ -127,6 +127,8 @@ class _Runner:
         )
         if result.success:
             return None
+        if _interrupted(result):
+            raise KeyboardInterrupt
         return self._failure(run) or self._note_failure(run[0], result)
 
     def _failure(self, run: list[str]) -> str | None:
@@ -146,6 +148,14 @@ class _Runner:
         error = TsdsError(f"{text} (run {result.run_id})")
         record_failure(path, error)
         return str(error)
+
+
+def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C ended the run, which Dagster reports like a failure of the step that it met."""
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return result.dagster_run.status == dg.DagsterRunStatus.CANCELED or any(
+        error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors
+    )
 
 
 @contextmanager
