@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import stored
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result
 from tsds_pipeline.settings_errors import nearest
@@ -38,30 +37,32 @@ class Explainer:
     def __init__(self, project: Project, task: str):
         self._project, self._task = project, task
         solved = load_result(project, "selection_probabilities", task)
-        self._table, self._notes = solved.frame, solved.header.notes
+        examples = load_result(project, "query_examples", task)
+        embedded = load_result(project, "query_embeddings", task)
+        for made, node, read in (
+            (solved, f"query_embeddings|{task}", embedded),
+            (embedded, f"query_examples|{task}", examples),
+        ):
+            if made.header.inputs.get(node) != read.version:
+                raise TsdsError(f"task {task}: its queries changed after it was solved: run `tsds refresh`")
         drawn = load_result(project, "sampled_subset", task).frame["content_id"].value_counts(name="drawn")
-        self._table = self._table.join(drawn, on="content_id", how="left").with_columns(
-            pl.col("drawn").fill_null(0)
-        )
-        self._queries = load_result(project, "query_examples", task).frame
-        embedded = stored(project.storage, f"query_embeddings|{task}")
-        if embedded is None or len(embedded.frame) != len(self._queries):
-            raise TsdsError(
-                f"task {task}: its queries are no longer those that were solved for: run `tsds refresh`"
-            )
-        self._vectors = embedded.vectors
+        table = solved.frame.join(drawn, on="content_id", how="left")
+        self._table, self._notes = table.with_columns(pl.col("drawn").fill_null(0)), solved.header.notes
+        self._queries, self._vectors = examples.frame, embedded.vectors
         self._candidate_vectors = StoredVectors(project)
 
     def numbers(self, wanted: Iterable[str]) -> list[int]:
-        """The queries, from 0, that ``wanted`` names: by record id, or else by number from 1."""
+        """The queries, from 0, that ``wanted`` names: by record id, else by number from 1, or "all"."""
         ids = self._queries["record_id"].to_list()
-        return [self._number(name, ids) for name in wanted]
+        return [number for name in wanted for number in self._numbers(name, ids)]
 
-    def _number(self, name: str, ids: list[str]) -> int:
+    def _numbers(self, name: str, ids: list[str]) -> list[int]:
         if name in ids:
-            return ids.index(name)
+            return [number for number, record_id in enumerate(ids) if record_id == name]
+        if name == "all":
+            return list(range(len(ids)))
         if name.isascii() and name.isdigit() and 1 <= int(name) <= len(ids):
-            return int(name) - 1
+            return [int(name) - 1]
         raise TsdsError(
             f'task {self._task} has no query "{name}"{nearest(name, ids)}: name a number from 1 to {len(ids)}, or '
             f'a record id such as "{ids[0]}"'

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.terminal import Ticker, complain, say
+from tsds_pipeline.cli.terminal import Ticker, complain, cut, say
 
 if TYPE_CHECKING:
     from tsds_pipeline.corpus.demo import DemoContents
     from tsds_pipeline.project import Project
     from tsds_pipeline.summary import TaskSummary
+
+_LONGEST_NAMES = 50
 
 
 @click.command()
@@ -70,5 +72,5 @@ def _expected(summary: "TaskSummary", by_chance: float) -> str:
 
     task = TASKS[summary.task]
     share = task.expected_share(summary.sample["module"].to_list())
-    names = ", ".join(task.expected[:4]) + (", ..." if len(task.expected) > 4 else "")
+    names = cut(", ".join(task.expected), _LONGEST_NAMES)
     return f"{share:.0%} are from where they should be ({names}); by chance {by_chance:.0%} would be"

@@ -14,7 +14,7 @@ QUERIES_SHOWN = 3
     "--query",
     "queries",
     multiple=True,
-    metavar="N|ID",
+    metavar="N|ID|all",
     help=f"A query by number or record id; may be repeated.  [default: the first {QUERIES_SHOWN}]",
 )
 @click.option(

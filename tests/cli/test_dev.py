@@ -1,0 +1,101 @@
+"""`tsds dev`: the Dagster UI for real, and what is refused before it starts."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.request
+
+import pytest
+
+from tests.commands import TYPED, tsds
+from tsds_pipeline.cli.dev import _is_loopback
+
+
+def ask(url, query):
+    body = json.dumps({"query": query}).encode()
+    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)["data"]
+
+
+def test_the_ui_starts_knows_the_project_and_ends(done):
+    process = subprocess.Popen(
+        [*TYPED, "-p", str(done), "dev", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == f"starting the Dagster UI of {done}\n"
+        url = process.stdout.readline().split()[1]
+        nodes = ask(url, "{assetNodes {assetKey {path} partitionKeys}}")["assetNodes"]
+        partitions = {node["assetKey"]["path"][0]: node["partitionKeys"] for node in nodes}
+        assert partitions["candidate_corpus"] == ["s0", "s1"]
+        assert partitions["sampled_subset"] == ["t0", "t1"]
+        assert sorted(partitions["query_neighbors"]) == ["s0|t0", "s0|t1", "s1|t0", "s1|t1"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert output == "ending ...\n"
+    assert "Traceback" not in errors
+    assert not children(str(done))
+
+
+def children(project: str) -> list[str]:
+    """Processes that have ``project`` in their environment, other than this one."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if f"TSDS_PROJECT={project}".encode() in file.read():
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_port_that_is_taken(done_once):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = tsds("-p", done_once, "dev", "--port", port)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_a_host_that_others_reach_is_warned_of(done_once, monkeypatch):
+    started = []
+
+    class Ended:
+        pid = 2**22 + 1
+        returncode = 3
+
+        def __init__(self, command, **_):
+            started.append(command)
+
+        def poll(self):
+            return 3
+
+        def wait(self, *_):
+            return 3
+
+        def send_signal(self, _):
+            pass
+
+    monkeypatch.setattr("tsds_pipeline.cli.dev.subprocess.Popen", Ended)
+    result = tsds("-p", done_once, "dev", "--host", "0.0.0.0", "--port", "0")
+    assert result.exit_code == 1
+    assert "warning: the UI has no login: whoever reaches 0.0.0.0:" in result.stderr
+    assert "error: Dagster ended by itself (exit status 3)" in result.stderr
+    assert started[0][started[0].index("--host") + 1] == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("example.org", False)],
+)
+def test_loopback(host, alone):
+    assert _is_loopback(host) is alone

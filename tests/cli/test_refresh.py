@@ -1,0 +1,115 @@
+"""`tsds refresh`: what it prints, its exit status, its lock, and Ctrl-C."""
+
+import re
+import signal
+import subprocess
+import time
+
+from tests.commands import TYPED, tsds, typed
+from tests.projects import append_records, clustered, make_project, records
+from tsds_pipeline.lock import refresh_lock
+from tsds_pipeline.project import Project
+
+
+def test_from_nothing_in_a_process_of_its_own(tmp_path):
+    make_project(tmp_path, sources=2, tasks=1, n=20)
+    result = typed("-p", tmp_path, "refresh")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    lines = [
+        re.sub(r" +[\d.]+ s$", "", line) for line in result.stdout.splitlines() if not line.endswith("...")
+    ]
+    assert lines == ["sources    6 made", "densities  3 made", "task t0    6 made", "15 made, 0 fresh in"]
+    assert tsds("-p", tmp_path, "refresh").output.startswith("0 made, 15 fresh in ")
+
+
+def test_why_something_was_made(done):
+    with (done / "tsds.toml").open("a") as file:
+        file.write("[tasks.t1]\nsize = 5\n")
+    result = tsds("-p", done, "refresh")
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"task t1  +1 made +[\d.]+ s  size 12 -> 5\n1 made, 20 fresh in [\d.]+ s\n", result.output
+    )
+
+
+def test_one_task_or_one_source(done):
+    for task in ("t0", "t1"):
+        append_records(done / "tasks" / task / "query.jsonl", records(f"more-{task}", clustered(3, 7)))
+    append_records(done / "sources" / "s1.jsonl", records("more", clustered(3, 8)))
+    result = tsds("-p", done, "refresh", "--source", "s0")
+    assert "task" not in result.output
+    result = tsds("-p", done, "refresh", "--task", "t0")
+    assert "task t0" in result.output
+    assert "task t1" not in result.output
+    assert "task t1    stale" in tsds("-p", done, "status").output
+
+
+def test_an_unknown_task(done):
+    result = tsds("-p", done, "refresh", "--task", "t")
+    assert result.exit_code == 1
+    assert result.stderr.startswith('error: there is no task "t" (did you mean "t')
+
+
+def test_failures_are_listed_and_the_rest_goes_on(done):
+    (done / "sources" / "s1.jsonl").write_text("{nope\n")
+    (done / "sources" / "notes.txt").write_text("")
+    with (done / "tasks" / "t1" / "query.jsonl").open("a") as file:
+        file.write("{nope\n")
+    for _ in range(2):  # A source whose last good content stands in for it is still a failure.
+        result = tsds("-p", done, "refresh")
+        assert result.exit_code == 1
+        said = result.stderr.splitlines()
+        assert [line.partition(":")[0] for line in said] == ["failed", "failed", "problem"]
+        assert said[0].startswith("failed: candidate_corpus[s1]: ")
+        assert "sources/s1.jsonl:1" in said[0]
+        assert said[1].startswith("failed: query_examples[t1]: ")
+        assert said[2].startswith("problem: sources/notes.txt: ")
+        assert re.search(r"^0 made, 19 fresh, 2 failed in ", result.stdout, re.MULTILINE)
+    status = tsds("-p", done, "status")
+    assert status.exit_code == 0
+    assert re.search(r"source s1 +failed +1 of 4: ", status.stdout)
+    assert "failed: query_examples[t1]: " in status.stderr
+
+
+def test_what_waits_for_a_failure(tmp_path):
+    make_project(tmp_path, sources=1, tasks=1, n=20)
+    (tmp_path / "tasks" / "t0" / "query.jsonl").write_text("{nope\n")
+    result = tsds("-p", tmp_path, "refresh")
+    assert result.exit_code == 1
+    assert "waiting: 1 more, each needs query_examples[t0]" in result.stderr
+    assert re.search(r"^task t0 +1 failed, 4 waiting", result.stdout, re.MULTILINE)
+
+
+def test_one_at_a_time(done):
+    with refresh_lock(Project.load(done)):
+        result = tsds("-p", done, "refresh")
+        assert result.exit_code == 1
+        assert "another refresh is under way (process " in result.stderr
+        assert tsds("-p", done, "status").exit_code == 0
+        assert tsds("-p", done, "show", "t0").exit_code == 0
+    assert tsds("-p", done, "refresh").exit_code == 0
+
+
+def test_ctrl_c_and_going_on(tmp_path):
+    make_project(tmp_path, sources=2, tasks=1, n=20)
+    process = subprocess.Popen(
+        [*TYPED, "-p", str(tmp_path), "refresh"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("storage/candidate_corpus/*.parquet")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().startswith("error: interrupted; nothing that was complete is lost")
+    assert not list(tmp_path.rglob("*.failed.json"))
+    result = tsds("-p", tmp_path, "refresh")
+    assert result.exit_code == 0
+    made, fresh = map(int, re.findall(r"(\d+) (?:made|fresh)(?:,| in)", result.output)[-2:])
+    assert made + fresh == 15
+    assert fresh > 0

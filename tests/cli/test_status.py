@@ -1,0 +1,66 @@
+"""`tsds status`."""
+
+import json
+import re
+import subprocess
+import sys
+
+from tests.commands import tsds
+from tests.projects import append_records, clustered, make_project, records
+
+
+def test_one_line_a_source_and_a_task(done_once):
+    result = tsds("-p", done_once, "status")
+    assert result.exit_code == 0
+    assert [" ".join(line.split()) for line in result.output.splitlines()[:5]] == [
+        "source s0 fresh 30 records",
+        "source s1 fresh 30 records",
+        "pool fresh",
+        "task t0 fresh 12 examples for 7 queries, alpha 0.6",
+        "task t1 fresh 12 examples for 7 queries, alpha 0.6",
+    ]
+    assert result.output.endswith("\n21 fresh\n")
+
+
+def test_what_is_stale_and_why(done):
+    append_records(done / "tasks" / "t1" / "query.jsonl", records("more", clustered(3, 7)))
+    result = tsds("-p", done, "status")
+    assert re.search(r"task t0 +fresh", result.output)
+    assert re.search(r"task t1 +stale +6 of 6: query_files\[t1\] changed", result.output)
+    assert result.output.endswith("15 fresh, 6 stale; `tsds refresh` makes 6 of them\n")
+
+
+def test_nothing_made_yet(tmp_path):
+    make_project(tmp_path, sources=1, tasks=1)
+    result = tsds("-p", tmp_path, "status")
+    assert re.search(r"task t0 +missing +nothing made yet", result.output)
+
+
+def test_every_partition(done_once):
+    lines = tsds("-p", done_once, "status", "--all").output.splitlines()
+    assert lines[0].split() == ["candidate_corpus[s0]", "fresh"]
+    assert len(lines) == 21 + 2
+
+
+def test_for_programs(done):
+    (done / "sources" / "notes.txt").write_text("")
+    with (done / "tsds.toml").open("a") as file:
+        file.write("[tasks.t1]\nsize = 5\n")
+    document = json.loads(tsds("-p", done, "status", "--json").stdout)
+    assert document["project"] == str(done)
+    assert len(document["partitions"]) == 21
+    assert [one for one in document["partitions"] if one["state"] != "fresh"] == [
+        {"asset": "sampled_subset", "partition": "t1", "state": "stale", "reasons": ["size 12 -> 5"]}
+    ]
+    assert "notes.txt" in document["problems"][0]
+    assert document["hints"] == []
+
+
+def test_neither_dagster_nor_torch_is_imported(done_once):
+    code = (
+        "import sys\nfrom tsds_pipeline.cli import main\n"
+        f"try: main(['-p', {str(done_once)!r}, 'status'])\nexcept SystemExit: pass\n"
+        "slow = {'dagster', 'faiss', 'torch', 'sentence_transformers'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,25 @@
+"""The `tsds` command as it is typed, in this process or in one of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from tsds_pipeline.cli import main
+
+TYPED = (sys.executable, "-c", "from tsds_pipeline.cli import main; main(prog_name='tsds')")
+
+
+def tsds(*arguments: str | Path, **environment: str) -> Result:
+    """The command in this process."""
+    return CliRunner(env=environment).invoke(main, [str(argument) for argument in arguments])
+
+
+def typed(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+    """The command in a process of its own."""
+    command = [*TYPED, *map(str, arguments)]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False
+    )
