@@ -14,8 +14,8 @@ from tests.projects import clustered
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
 ELSEWHERE = {
-    "make demo": "its recipe is `tsds demo`, see tests/cli/test_demo.py",
-    "tsds dev": "runs until it is stopped, see tests/cli/test_dev.py",
+    "make demo": "its recipe is `tsds demo`, see tests/cli/test_cli_demo.py",
+    "tsds dev": "runs until it is stopped, see tests/cli/test_cli_dev.py",
 }
 QUESTIONS = [
     "How do I reset my password?",
