@@ -71,15 +71,17 @@ def all_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
     A float64 matrix product; where it cancels (small distances), pairs are evaluated again one by one.
     """
-    x, y = left.astype(np.float64), right.astype(np.float64)
-    x_norms, y_norms = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
-    squared = x_norms[:, None] + y_norms[None, :]
-    scale = squared * 1e-5
-    squared -= 2.0 * (x @ y.T)
-    rows, columns = np.nonzero(squared < scale)
-    distances = np.sqrt(np.maximum(squared, 0.0))
-    distances[rows, columns] = pair_distances(left, right, rows, columns)
-    return distances
+    x = left.astype(np.float64)
+    norms = np.einsum("ij,ij->i", x, x)[:, None]
+    result = np.empty((len(left), len(right)))
+    for start, stop in row_blocks(len(right), 8 * (x.shape[1] + 2 * len(x))):
+        y = right[start:stop].astype(np.float64)
+        scale = norms + np.einsum("ij,ij->i", y, y)
+        squared = np.subtract(scale, 2.0 * (x @ y.T), out=result[:, start:stop])
+        rows, columns = np.nonzero(squared < 1e-5 * scale)
+        np.sqrt(np.maximum(squared, 0.0, out=squared), out=squared)
+        squared[rows, columns] = pair_distances(left, right, rows, start + columns)
+    return result
 
 
 def squared_distance_error(dim: int, left_norm: float, right_norm: float) -> float:

@@ -72,14 +72,13 @@ class ClosePairs:
         """Pairs of ``members`` and ``near`` whose projections have a squared distance up to ``limit``."""
         for i in range(0, len(members), _POINTS_AT_ONCE):
             chosen = members[i : i + _POINTS_AT_ONCE]
-            # |x|^2 + |y|^2 - 2xy <= limit, with all but the product on one side of it.
-            left = points[chosen]
-            bound = (np.einsum("ij,ij->i", left, left) - limit) / 2
+            # |x|^2 + |y|^2 - 2xy <= limit as (x, 1)(y, -|y|^2/2) >= (|x|^2 - limit)/2: one product, one test.
+            left = np.column_stack([points[chosen], np.ones(len(chosen), dtype=np.float32)])
+            bound = (np.einsum("ij,ij->i", points[chosen], points[chosen]) - limit) / 2
             for j in range(0, len(near), _ROWS_AT_ONCE):
                 rows = near[j : j + _ROWS_AT_ONCE]
-                product = left @ self._rows[rows].T
-                product -= self._row_norms[rows] / 2
-                found = np.flatnonzero(product >= bound[:, None])
+                right = np.column_stack([self._rows[rows], self._row_norms[rows] / -2])
+                found = np.flatnonzero(left @ right.T >= bound[:, None])
                 if len(found):
                     row, column = np.divmod(found, len(rows))
                     yield chosen[row], rows[column]

@@ -16,7 +16,7 @@ class SelectionConfig:
     """"knn_kde", "knn_uniform" or "knn_tv"."""
     alpha: float | str = "auto"
     """1 = alignment only, 0 = diversity only; "auto": the most aligned plan with enough effective examples."""
-    distance_scale: float = None  # type: ignore[assignment]
+    distance_scale: float | None = None
     """C, a plain distance; not given, it is 5 (knn_tv: 0.3), which suits vectors of unit length."""
     kernel_radius: float = 0.1
     """h, a plain distance: candidates within it are near-duplicates of each other."""

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tsds_pipeline.core.problem import TransportProblem, nearest_masses
+from tsds_pipeline.core.problem import TransportProblem, nearest
 from tsds_pipeline.core.rows import Block
 
 # What is left for the border candidate below this share of s* is a rounding error of the sums.
@@ -52,9 +52,12 @@ class KernelProblem(TransportProblem):
         return self.scale * self.m / (self.scale * self.m + self._cost(spread))
 
     def masses(self, block: Block, spread: float) -> np.ndarray:
-        if spread == 0:
-            return nearest_masses(block, self.m)
-        return filling(block, spread) / self.m
+        if spread > 0:
+            return filling(block, spread) / self.m
+        row, column, share = nearest(block)
+        mass = np.zeros_like(block.weights)
+        mass[row, column] = share / self.m
+        return mass
 
     def short(self, block: Block, spread: float) -> np.ndarray:
         if spread == 0:
@@ -192,7 +195,8 @@ def filling(block: Block, s: float) -> np.ndarray:
     np.subtract(s, block.reached[:, : width - 1], out=room[:, 1:])
     room[room <= _ROUNDING * s] = 0.0
     share = np.minimum(room, block.weights[:, :width], out=room)
-    return share / share.sum(axis=1, keepdims=True)
+    last = np.count_nonzero(share, axis=1)[:, None] - 1
+    return share / np.minimum(s, np.take_along_axis(block.reached, last, axis=1))
 
 
 def _growth(block: Block) -> np.ndarray:

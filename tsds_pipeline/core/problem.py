@@ -188,16 +188,8 @@ class TransportProblem(ABC):
             entries.append(_entries(block, mass - background(block) if background else mass))
             count += len(entries[-1][0])
             _check_entries(count)
-        query, candidate, mass = (np.concatenate(arrays) for arrays in zip(*entries, strict=True))
-        order = np.argsort(query, kind="stable")
-        plan = Plan(
-            self.m,
-            self.pool.size,
-            query[order],
-            candidate[order],
-            mass[order],
-            *((1.0, self.reference) if background else (0.0, None)),
-        )
+        share = (0.0, None) if background is None else (1.0, self.reference)
+        plan = Plan(self.m, self.pool.size, *_in_order(entries), *share)
         bounds = self.penalty(np.array(parts), int(sizes.sum()) == self.m * self.pool.size)
         return self._solution(alpha, spread, plan, transport, bounds, sizes, truncated)
 
@@ -217,15 +209,29 @@ class TransportProblem(ABC):
         )
 
 
-def nearest_masses(block: Block, n_queries: int) -> np.ndarray:
-    """The plan of alpha = 1: all mass to the nearest candidate, or to those that tie, by weight."""
-    tied = (block.distances == block.distances.min(axis=1, keepdims=True)) * block.weights
-    return tied / (n_queries * tied.sum(axis=1, keepdims=True))
+def nearest(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and share of each row's nearest candidate, or of those that tie, in proportion to weight.
+
+    Sums here and in ``masses`` run in one order, so that no bit depends on how deep a row was searched.
+    """
+    row, column = np.nonzero(block.distances == block.distances.min(axis=1, keepdims=True))
+    weights = block.weights[row, column]
+    return row, column, weights / np.bincount(row, weights=weights)[row]
 
 
 def _entries(block: Block, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     row, column = np.nonzero(values)
     return block.rows[row], block.candidates[row, column], values[row, column]
+
+
+def _in_order(entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """Query, candidate and mass of all entries, ordered by query."""
+    arrays = [np.concatenate(pieces) for pieces in zip(*entries, strict=True)]
+    entries.clear()
+    if (np.diff(arrays[0]) >= 0).all():
+        return arrays
+    order = np.argsort(arrays[0], kind="stable")
+    return [array[order] for array in arrays]
 
 
 def _check_entries(count: int) -> None:

@@ -20,7 +20,7 @@ DEFAULT_DISTANCE_SCALES = {"knn_kde": 5.0, "knn_uniform": 5.0, "knn_tv": 0.3}
 AUTO_SIZE_ALPHA = 0.6
 _STEP = 1.5
 # Spreads tried between two, and how closely the least that will do is found.
-_TRIES = 16
+_TRIES = 7
 _CLOSE = {"known": 1e-9, "whole": 1e-6}
 _ROUNDING = 1e-9
 

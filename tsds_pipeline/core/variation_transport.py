@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from tsds_pipeline.core import problem
-from tsds_pipeline.core.problem import Solution, TransportProblem, nearest_masses
+from tsds_pipeline.core.problem import Solution, TransportProblem, nearest
 from tsds_pipeline.core.rows import Block
 
 _ROUNDING = 1e-12
@@ -46,10 +46,17 @@ class VariationProblem(TransportProblem):
 
     def masses(self, block: Block, spread: float) -> np.ndarray:
         gap = _gap(block)
-        kept = np.where((gap < spread) | (gap == 0), self._share(block), 0.0)
-        excess = 1.0 / self.m - kept.sum(axis=1, keepdims=True)
-        excess[excess <= _ROUNDING / self.m] = 0.0
-        return kept + self.m * excess * nearest_masses(block, self.m)
+        kept = (gap < spread) | (gap == 0)
+        if block.reached is None:
+            total = block.weights.sum(axis=1, where=kept)
+        else:
+            total = np.take_along_axis(block.reached, kept.sum(axis=1, keepdims=True) - 1, axis=1)[:, 0]
+        lost = 1.0 - total / self._total
+        lost[lost <= _ROUNDING] = 0.0
+        mass = self._share(block) * kept
+        row, column, share = nearest(block)
+        mass[row, column] += lost[row] * share / self.m
+        return mass
 
     def short(self, block: Block, spread: float) -> np.ndarray:
         gap = block.distances[:, -1] - block.distances[:, 0]
