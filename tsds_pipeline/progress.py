@@ -13,9 +13,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def progress_bar(description: str, log: Callable[[str], None]) -> Iterator[Progress]:
-    """A :data:`Progress` that draws a bar on standard error when that is a terminal, else calls ``log``.
+    """A :data:`Progress` that draws a bar on standard error when that is a terminal, else writes lines to it.
 
-    Nothing is shown before the first call, nor, without a terminal, for work shorter than ten seconds.
+    The lines go to ``log`` too, the log of the run. Nothing is shown before the first call, nor, without a
+    terminal, for work shorter than ten seconds.
     """
     if not sys.stderr.isatty():
         yield _lines(description, log)
@@ -57,7 +58,9 @@ def _lines(description: str, log: Callable[[str], None]) -> Progress:
         written = time.monotonic()
         rate = _rate(done, started)
         left = f", about {_duration((total - done) / rate)} left" if 0 < done < total else ""
-        log(f"{description}: {done:,} of {total:,} ({rate:.0f}/s{left})")
+        line = f"{description}: {done:,} of {total:,} ({rate:.0f}/s{left})"
+        log(line)
+        print(line, file=sys.stderr, flush=True)
 
     return show
 
