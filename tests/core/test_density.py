@@ -47,18 +47,28 @@ def test_many_cells_lose_no_pair(monkeypatch):
         )
 
 
-def test_cells_discard_most_pairs_of_a_clustered_pool(monkeypatch):
+def test_cells_whose_centers_nearly_coincide_lose_no_pair(monkeypatch):
+    monkeypatch.setattr(close_pairs, "_ROWS_PER_CELL", 4)
+    rng = np.random.default_rng(5)
+    x = (10 + np.repeat(rng.normal(size=(3, 8)), 300, axis=0) + rng.normal(scale=1e-4, size=(900, 8))).astype(
+        "f"
+    )
+    for radius in (1e-4, 1e-3, 1.0):
+        np.testing.assert_allclose(
+            KernelDensity(x, radius)(x), oracles.densities(x, radius, np.ones(900), x), rtol=1e-12
+        )
+
+
+def test_cells_discard_most_pairs_of_a_clustered_pool():
     rng = np.random.default_rng(1)
     x = (
         rng.normal(size=(50, 64))[rng.integers(50, size=20_000)] + 0.1 * rng.normal(size=(20_000, 64))
     ).astype("f")
-    pairs, tested = ClosePairs(x, 0.1), []
-    near = pairs._near
-    monkeypatch.setattr(
-        pairs, "_near", lambda a, allowed: tested.append(len(near(a, allowed))) or near(a, allowed)
-    )
-    assert sum(len(rows) for rows, _ in pairs.of(x)) >= len(x)
-    assert np.mean(tested) < 0.1 * len(x)
+    cells = list(ClosePairs(x, 0.1).of(x))
+    assert len(cells) > 10
+    assert sum(len(cell.members) for cell in cells) == len(x)
+    tested = sum(len(cell.members) * len(cell.pool.near(cell.a, cell.allowed)) for cell in cells)
+    assert tested < 0.1 * len(x) ** 2
 
 
 def test_blocks_and_batches_change_no_bit(monkeypatch):

@@ -11,10 +11,11 @@ what float32 rounding may amount to, so that no pair within the radius is lost.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import row_blocks, squared_distance_error
+from tsds_pipeline.core.arrays import all_distances, row_blocks, squared_distance_error
 from tsds_pipeline.core.row_stack import RowStack
 
 _SAMPLE_ROWS = 16_384
@@ -24,6 +25,8 @@ _DIMS = (16, 32, 64, 128)
 _COST_OF_DIM, _COST_OF_SURVIVOR = 4e-11, 5e-7
 _ROWS_PER_CELL, _MAX_CELLS, _ROUNDS = 256, 1024, 3
 _POINTS_AT_ONCE, _ROWS_AT_ONCE = 1024, 4096
+# Covers the rounding of margins, beside that of the squared distances in them.
+_SLACK = 1e-5
 _EPS = float(np.finfo(np.float32).eps)
 
 
@@ -35,21 +38,21 @@ class ClosePairs:
         self._mean, self._basis = _projection(pool, radius)
         self._rows, self._norm = self._project(pool)
         self._centers = _centers(self._rows)
-        gaps = np.sqrt(np.maximum(_squared(self._centers, self._centers), 0.0))
-        np.fill_diagonal(gaps, np.inf)
-        with np.errstate(divide="ignore"):
-            self._inverse_gap = np.where(gaps > 0, 1.0 / gaps, 0.0)  # 0 where there is no line: no bound
+        gaps = all_distances(self._centers, self._centers)
+        gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
+        self._inverse_gap = (1.0 / gaps).astype(np.float32)
         self._assign_rows()
 
-    def of(self, points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (rows of ``points``, rows of the pool) of possible pairs, (p,) int64 each.
+    def of(self, points: np.ndarray) -> Iterator["PairsOfCell"]:
+        """Iterables, independent of each other, of (rows of ``points``, rows of the pool), (p,) int64 each.
 
-        The pairs of one point come in ascending order of the pool's rows.
+        Every possible pair is in one of them. All pairs of a point are in the same one, in ascending order of
+        the pool's rows.
         """
         projected, norm = self._project(points)
         norm = max(norm, self._norm)
         error = squared_distance_error(projected.shape[1], norm, norm)
-        radius = self._radius + self._projection_error(norm)
+        radius = (self._radius + self._projection_error(norm)) * (1 + _SLACK)
         squared = _squared(projected, self._centers)
         cell = np.argmin(squared, axis=1)
         for a in np.unique(cell):
@@ -57,10 +60,9 @@ class ClosePairs:
             margins = (squared[members] - squared[members, a][:, None]) * (self._inverse_gap[a] / 2)
             # The largest m_y that still allows a pair, for each cell.
             allowed = radius + 2 * error * self._inverse_gap[a] - margins.min(axis=0)
-            near = self._near(int(a), allowed)
-            yield from self._within(projected, members, near, radius**2 + error)
+            yield PairsOfCell(self, int(a), members, projected[members], allowed, radius**2 + error)
 
-    def _near(self, a: int, allowed: np.ndarray) -> np.ndarray:
+    def near(self, a: int, allowed: np.ndarray) -> np.ndarray:
         """Rows of the pool, ascending, whose margin towards cell ``a`` is at most ``allowed`` (cells,)."""
         rows = np.flatnonzero((self._least_margin[:, a] <= allowed)[self._cell])
         cell = self._cell[rows]
@@ -68,20 +70,9 @@ class ClosePairs:
         margin = (squared - self._own[rows]) * (self._inverse_gap[a][cell] / 2)
         return rows[margin <= allowed[cell]]
 
-    def _within(self, points: np.ndarray, members: np.ndarray, near: np.ndarray, limit: float):
-        """Pairs of ``members`` and ``near`` whose projections have a squared distance up to ``limit``."""
-        for i in range(0, len(members), _POINTS_AT_ONCE):
-            chosen = members[i : i + _POINTS_AT_ONCE]
-            # |x|^2 + |y|^2 - 2xy <= limit as (x, 1)(y, -|y|^2/2) >= (|x|^2 - limit)/2: one product, one test.
-            left = np.column_stack([points[chosen], np.ones(len(chosen), dtype=np.float32)])
-            bound = (np.einsum("ij,ij->i", points[chosen], points[chosen]) - limit) / 2
-            for j in range(0, len(near), _ROWS_AT_ONCE):
-                rows = near[j : j + _ROWS_AT_ONCE]
-                right = np.column_stack([self._rows[rows], self._row_norms[rows] / -2])
-                found = np.flatnonzero(left @ right.T >= bound[:, None])
-                if len(found):
-                    row, column = np.divmod(found, len(rows))
-                    yield chosen[row], rows[column]
+    def lifted(self, rows: np.ndarray) -> np.ndarray:
+        """(y, -|y|^2/2) of the projected ``rows``."""
+        return np.column_stack([self._rows[rows], self._row_norms[rows] / -2])
 
     def _project(self, vectors: np.ndarray | RowStack) -> tuple[np.ndarray, float]:
         """Projected rows (n, r), and the length of the longest row about the mean."""
@@ -114,6 +105,33 @@ class ClosePairs:
             least = np.minimum.reduceat(squared[order] - own[order, None], first, axis=0)
             least = least * (self._inverse_gap[present] / 2)
             self._least_margin[present] = np.minimum(self._least_margin[present], least)
+
+
+@dataclass(frozen=True, eq=False)
+class PairsOfCell:
+    """The possible pairs of the points of cell ``a``: ``members`` (n,) names them, ``points`` (n, r) are they."""
+
+    pool: ClosePairs
+    a: int
+    members: np.ndarray
+    points: np.ndarray
+    allowed: np.ndarray
+    limit: float
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        near = self.pool.near(self.a, self.allowed)
+        norms = np.einsum("ij,ij->i", self.points, self.points)
+        # |x|^2 + |y|^2 - 2xy <= limit as (x, 1)(y, -|y|^2/2) >= (|x|^2 - limit)/2: one product, one test.
+        points = np.column_stack([self.points, np.ones(len(norms), dtype=np.float32)])
+        bound = (norms[:, None] - self.limit) / 2
+        for i in range(0, len(points), _POINTS_AT_ONCE):
+            some = slice(i, i + _POINTS_AT_ONCE)
+            for j in range(0, len(near), _ROWS_AT_ONCE):
+                rows = near[j : j + _ROWS_AT_ONCE]
+                found = np.flatnonzero(points[some] @ self.pool.lifted(rows).T >= bound[some])
+                if len(found):
+                    point, row = np.divmod(found, len(rows))
+                    yield self.members[some][point], rows[row]
 
 
 def _projection(pool: np.ndarray | RowStack, radius: float) -> tuple[np.ndarray, np.ndarray]:
