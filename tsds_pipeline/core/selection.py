@@ -15,7 +15,7 @@ from tsds_pipeline.core.config import SelectionConfig, is_whole
 from tsds_pipeline.core.plan import Plan
 from tsds_pipeline.core.problem import Solution
 from tsds_pipeline.core.sampling import draw, inclusion_probabilities
-from tsds_pipeline.core.transport import effective_sample_size, solve, solve_auto
+from tsds_pipeline.core.transport import effective_sample_size, rounded_down, solve, solve_auto
 
 # Up to here all densities are computed, so that the objective is exact.
 SMALL_POOL = 20_000
@@ -126,7 +126,7 @@ def _solution(pool: ArrayPool, n_queries: int, size: int, config: SelectionConfi
     solution = solve(pool, n_queries, alpha=config.alpha, **settings)
     support = int(np.count_nonzero(solution.probabilities))
     if support < size and not config.with_replacement:
-        wider = solve_auto(pool, n_queries, size, **settings).alpha
+        wider = rounded_down(solve_auto(pool, n_queries, size, **settings).alpha, digits=4)
         raise ValueError(
             f"{size} examples were asked for but at alpha = {config.alpha:g} only {support} candidates have "
             f"mass: alpha = {wider:.4g} would reach the size, or draw with replacement"

@@ -121,7 +121,7 @@ def _largest_alpha(problem: TransportProblem, target: _Target) -> float:
         plan = problem.probabilities([high])[0]
         if target.met(plan):
             for close in _closer(problem, target, low, high):
-                alpha = _just_below(problem.alpha(close))
+                alpha = rounded_down(problem.alpha(close))
                 # The optimum at that alpha is the plan of the next breakpoint from there on.
                 reached = problem.spread(alpha)
                 if target.met(problem.probabilities([reached])[0]):
@@ -149,13 +149,13 @@ def _widest_alpha(problem: TransportProblem, target: _Target, spread: float, pla
     """When no plan short of the reference plan will do: that one, or the widest that max_neighbors allows."""
     if any(problem.cut(block, spread).any() for block in problem.blocks(spread)):
         if target.drawable(plan):
-            return _just_below(problem.alpha(spread))
+            return rounded_down(problem.alpha(spread))
         raise ValueError(
             f"{target.size} examples were asked for but within max_neighbors only {target.support(plan)} "
             "can have mass: raise max_neighbors or ask for fewer"
         )
     if target.met(problem.reference):
-        return _just_below(problem.alpha(np.inf))
+        return rounded_down(problem.alpha(np.inf))
     if target.drawable(problem.reference):
         return 0.0
     raise ValueError(
@@ -164,7 +164,9 @@ def _widest_alpha(problem: TransportProblem, target: _Target, spread: float, pla
     )
 
 
-def _just_below(alpha: float) -> float:
-    """``alpha``, a supremum that need not be attained, rounded down to nine digits."""
-    digits = 9 - int(np.floor(np.log10(alpha))) - 1 if alpha > 0 else 9
-    return float(np.floor(alpha * (1 - 1e-12) * 10.0**digits) / 10.0**digits)
+def rounded_down(alpha: float, digits: int = 9) -> float:
+    """The largest number below ``alpha`` with so many significant digits: a supremum need not be attained."""
+    if alpha <= 0:
+        return 0.0
+    unit = 10.0 ** (digits - int(np.floor(np.log10(alpha))) - 1)
+    return float(np.floor(alpha * (1 - 1e-12) * unit) / unit)
