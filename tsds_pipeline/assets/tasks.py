@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from tsds_pipeline.assets.stage import Stage
+from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import CODE_VERSIONS, Observed, require_same_versions, stored
@@ -227,7 +228,7 @@ def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float)
     found = {node: stored(base, node) for node in needed}
     pool = _pool(observed, task, {node: artifact for node, artifact in found.items() if artifact})
     wider = alpha_for(observed.project.settings.resolved_task(task), pool, size)
-    way_out = f"alpha = {wider:.4g} would reach the size" if wider is not None else "there are no more"
+    way_out = f"alpha = {rounded_down(wider, 4)} would reach the size" if wider is not None else "there are no more"
     return TsdsError(
         f"task {task}: {size} examples were asked for but at alpha = {alpha:.4g} only {units} have mass: "
         f'{way_out}; set [tasks.{task}] alpha (or alpha = "auto"), or a smaller size'
