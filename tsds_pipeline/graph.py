@@ -21,6 +21,7 @@ from tsds_pipeline.settings import (
     query_part,
     solver_part,
 )
+from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.storage import Artifact, Header, artifact_path, content_hash, find_artifact
 
 # Raised when the same input would give another result.
@@ -62,6 +63,13 @@ class Observed:
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(self.scan.tasks)
+
+    def require(self, kind: str, key: str) -> None:
+        """TsdsError unless there is such a "source" or "task"."""
+        known = self.sources if kind == "source" else self.tasks
+        if key not in known:
+            there = ", ".join(known) or "none"
+            raise TsdsError(f'there is no {kind} "{key}"{nearest(key, known)}; {kind}s of this project: {there}')
 
     def candidate_sources(self, task: str) -> tuple[str, ...]:
         """The sources that ``task`` draws from, sorted."""

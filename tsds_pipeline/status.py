@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, nodes, stale_reasons, stored, upstream
-from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.storage import Artifact, artifact_path, read_failure
 
 FRESH, STALE, MISSING, FAILED = "fresh", "stale", "missing", "failed"
@@ -66,12 +64,10 @@ def status(observed: Observed) -> list[NodeStatus]:
 
 def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> list[str]:
     """All nodes, or those that ``task`` or ``source`` needs, upstream first. TsdsError for an unknown key."""
-    for kind, key, known in (("task", task, observed.tasks), ("source", source, observed.sources)):
-        if key is not None and key not in known:
-            there = ", ".join(known) or "none"
-            raise TsdsError(
-                f'there is no {kind} "{key}"{nearest(key, known)}; {kind}s of this project: {there}'
-            )
+    if task is not None:
+        observed.require("task", task)
+    if source is not None:
+        observed.require("source", source)
     ends = [f"sampled_subset|{task}"] if task else []
     ends += [f"kde_densities|{source}"] if source else []
     everything = list(nodes(observed))

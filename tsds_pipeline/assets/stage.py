@@ -4,7 +4,7 @@ The computations are in ``stages`` and ``core``.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,9 @@ class Stage:
         asset = context.asset_key.to_user_string()
         partition = context.partition_key if context.has_partition_key else None
         stage = cls(f"{asset}|{partition}" if partition else asset, project.observe(), time.perf_counter())
+        # Partitions can be added in the UI too, where nothing checks them.
+        for kind, key in _keys(context):
+            stage.observed.require(kind, key)
         try:
             yield stage
         except Exception as error:
@@ -107,6 +110,16 @@ class Stage:
                 **metadata,
             },
         )
+
+
+def _keys(context: dg.AssetExecutionContext) -> Iterable[tuple[str, str]]:
+    """("source", key) and ("task", key), as far as the asset is partitioned by them."""
+    if not context.has_partition_key:
+        return ()
+    key, definition = context.partition_key, context.assets_def.partitions_def
+    if isinstance(key, dg.MultiPartitionKey):
+        return key.keys_by_dimension.items()
+    return ((definition.name, key),)
 
 
 def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
