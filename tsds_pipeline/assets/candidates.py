@@ -1,11 +1,12 @@
 """Assets of the candidates: corpus, embeddings, search index and densities by source; the pool as a whole."""
 
+from functools import partial
+
 import dagster as dg
 
-from tsds_pipeline.assets.stage import Stage
+from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.corpus import SourceRecords, check_quarantine, empty_corpus, read_source
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import CODE_VERSIONS
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
@@ -14,7 +15,7 @@ from tsds_pipeline.stages.densities import kernel_densities, summarize_pool
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, write_atomically
 
-GROUP = "candidates"
+_asset = partial(pipeline_asset, group_name="candidates")
 EVERY_SOURCE = dg.AllPartitionMapping()
 READABLE = dg.AssetCheckSpec(
     "readable",
@@ -24,11 +25,8 @@ READABLE = dg.AssetCheckSpec(
 )
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=SOURCES,
-    code_version=CODE_VERSIONS["candidate_corpus"],
     kinds={"polars", "parquet"},
     deps=["source_files"],
     check_specs=[READABLE],
@@ -80,11 +78,8 @@ def _read(stage: Stage, source: str) -> SourceRecords:
     return records
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=SOURCES,
-    code_version=CODE_VERSIONS["candidate_embeddings"],
     kinds={"numpy", "sentencetransformers"},
     deps=["encoder_settings"],
     pool="encoder",
@@ -94,25 +89,13 @@ def candidate_embeddings(
 ) -> dg.MaterializeResult[Draft]:
     """A vector for each record. A text that was embedded once with this encoder is not embedded again."""
     with Stage.of(context, project) as stage:
-        embedded = stage.embed(candidate_corpus.frame, f"source {context.partition_key}", context.log)
-        return stage.result(
-            candidate_corpus.frame.select("content_id", "count"),
-            {f"candidate_corpus|{context.partition_key}": candidate_corpus},
-            payloads={"vectors": embedded.vectors},
-            metadata={
-                "encoded": embedded.encoded,
-                "reused": embedded.reused,
-                "dimensions": embedded.vectors.shape[1],
-            },
-            notes={"encoded": embedded.encoded, "reused": embedded.reused},
-        )
+        source = context.partition_key
+        node = f"candidate_corpus|{source}"
+        return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log)
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=SOURCES,
-    code_version=CODE_VERSIONS["faiss_index"],
     kinds={"faiss"},
     deps=["index_settings"],
 )
@@ -133,11 +116,8 @@ def faiss_index(
         return stage.result(table, made_from, payloads=payloads, metadata={"index": factory})
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=SOURCES,
-    code_version=CODE_VERSIONS["kde_densities"],
     kinds={"numpy"},
     deps=["source_registry", "pool_settings"],
     ins={"faiss_index": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
@@ -164,10 +144,7 @@ def kde_densities(
         )
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
-    code_version=CODE_VERSIONS["pool_summary"],
+@_asset(
     kinds={"polars", "parquet"},
     ins={"kde_densities": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
 )

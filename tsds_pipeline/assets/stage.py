@@ -4,7 +4,7 @@ The computations are in ``stages`` and ``core``.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from tsds_pipeline.encoders import Embedded, embed, make_encoder
-from tsds_pipeline.graph import Observed, header, stored
+from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.graph import CODE_VERSIONS, Observed, header, stored
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
@@ -22,6 +22,16 @@ from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, 
 PREVIEW_ROWS = 10
 EMBEDDING_CACHE = "embedding_cache"
 _LONGEST_CELL = 160
+
+
+def pipeline_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
+    """``dg.asset`` with what all assets here share; ``options`` are its own."""
+
+    def decorate(body: Callable) -> dg.AssetsDefinition:
+        version = CODE_VERSIONS[body.__name__]
+        return dg.asset(io_manager_key="artifacts", code_version=version, **options)(body)
+
+    return decorate
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,25 @@ class Stage:
     def settings(self) -> Settings:
         return self.observed.project.settings
 
-    def embed(self, records: pl.DataFrame, name: str, log: Any) -> Embedded:
-        """Vectors of ``records`` (content_id, text) with the project's encoder; ``name`` is for messages."""
+    def embedded(
+        self, whose: str, name: str, records: Artifact, keep: str, log: Any
+    ) -> dg.MaterializeResult[Draft]:
+        """Vectors of ``records``, which the node ``name`` stored, with the project's encoder.
+
+        The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages.
+        """
         project = self.observed.project
         encoder = make_encoder(project.settings.encoder, project.root)
-        with progress_bar(f"encoding {name}", log.info) as progress:
-            return embed(records, encoder, project.storage / EMBEDDING_CACHE, name, progress)
+        with progress_bar(f"encoding {whose}", log.info) as progress:
+            made = embed(records.frame, encoder, project.storage / EMBEDDING_CACHE, whose, progress)
+        figures = {"encoded": made.encoded, "reused": made.reused}
+        return self.result(
+            records.frame.select("content_id", keep),
+            {name: records},
+            payloads={"vectors": made.vectors},
+            notes=figures,
+            metadata={**figures, "dimensions": made.vectors.shape[1]},
+        )
 
     def result(
         self,

@@ -1,14 +1,15 @@
 """Assets of the tasks: queries, their vectors and neighbours, probabilities, the sample and its export."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import dagster as dg
 
-from tsds_pipeline.assets.stage import Stage
+from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import CODE_VERSIONS, Observed, require_same_versions, stored
+from tsds_pipeline.graph import Observed, require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.stages.export import export_sample, manifest
@@ -25,15 +26,12 @@ from tsds_pipeline.stages.sample import (
 )
 from tsds_pipeline.storage import Artifact, Draft, content_hash
 
-GROUP = "tasks"
+_asset = partial(pipeline_asset, group_name="tasks")
 EVERY_SOURCE = dg.AllPartitionMapping()
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=TASKS,
-    code_version=CODE_VERSIONS["query_examples"],
     kinds={"polars", "parquet"},
     deps=["query_files"],
 )
@@ -55,11 +53,8 @@ def query_examples(
         return stage.result(queries, {}, version=version, preview=queries.select("record_id", "text"))
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=TASKS,
-    code_version=CODE_VERSIONS["query_embeddings"],
     kinds={"numpy", "sentencetransformers"},
     deps=["encoder_settings"],
     pool="encoder",
@@ -69,25 +64,13 @@ def query_embeddings(
 ) -> dg.MaterializeResult[Draft]:
     """A vector for each query example."""
     with Stage.of(context, project) as stage:
-        embedded = stage.embed(query_examples.frame, f"task {context.partition_key}", context.log)
-        return stage.result(
-            query_examples.frame.select("content_id", "record_id"),
-            {f"query_examples|{context.partition_key}": query_examples},
-            payloads={"vectors": embedded.vectors},
-            metadata={
-                "encoded": embedded.encoded,
-                "reused": embedded.reused,
-                "dimensions": embedded.vectors.shape[1],
-            },
-            notes={"encoded": embedded.encoded, "reused": embedded.reused},
-        )
+        task = context.partition_key
+        node = f"query_examples|{task}"
+        return stage.embedded(f"task {task}", node, query_examples, "record_id", context.log)
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=SOURCES_BY_TASK,
-    code_version=CODE_VERSIONS["query_neighbors"],
     kinds={"faiss", "parquet"},
 )
 def query_neighbors(
@@ -118,11 +101,8 @@ def query_neighbors(
         )
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=TASKS,
-    code_version=CODE_VERSIONS["selection_probabilities"],
     kinds={"numpy", "parquet"},
     deps=["solver_settings"],
     ins={
@@ -162,11 +142,8 @@ def selection_probabilities(
         )
 
 
-@dg.asset(
-    group_name=GROUP,
-    io_manager_key="artifacts",
+@_asset(
     partitions_def=TASKS,
-    code_version=CODE_VERSIONS["sampled_subset"],
     kinds={"parquet", "json"},
     deps=["draw_settings"],
     ins={"candidate_corpus": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
@@ -228,7 +205,9 @@ def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float)
     found = {node: stored(base, node) for node in needed}
     pool = _pool(observed, task, {node: artifact for node, artifact in found.items() if artifact})
     wider = alpha_for(observed.project.settings.resolved_task(task), pool, size)
-    way_out = f"alpha = {rounded_down(wider, 4)} would reach the size" if wider is not None else "there are no more"
+    way_out = (
+        f"alpha = {rounded_down(wider, 4)} would reach the size" if wider is not None else "there are no more"
+    )
     return TsdsError(
         f"task {task}: {size} examples were asked for but at alpha = {alpha:.4g} only {units} have mass: "
         f'{way_out}; set [tasks.{task}] alpha (or alpha = "auto"), or a smaller size'
