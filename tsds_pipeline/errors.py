@@ -9,6 +9,10 @@ class TsdsError(ValueError):
     """A problem the user can fix. The message names the file, line or key, the value and the remedy."""
 
 
+class UnusableVectorError(TsdsError):
+    """A record has no usable vector: its source cannot go on as it is, the others can."""
+
+
 def printable(text: str) -> str:
     """``text`` on one line that every terminal and encoding takes, for use in a message."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

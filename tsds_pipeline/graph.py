@@ -52,7 +52,7 @@ class Observed:
     project: Project
     scan: Scan
     settings: dict[str, str]
-    """Canonical text of every settings node."""
+    """Canonical text of the settings behind the input nodes."""
     versions: dict[str, str]
     """Data versions of all nodes that ``start`` was made from, near and far, and the texts of their settings."""
 
@@ -69,7 +69,9 @@ class Observed:
         known = self.sources if kind == "source" else self.tasks
         if key not in known:
             there = ", ".join(known) or "none"
-            raise TsdsError(f'there is no {kind} "{key}"{nearest(key, known)}; {kind}s of this project: {there}')
+            raise TsdsError(
+                f'there is no {kind} "{key}"{nearest(key, known)}; {kind}s of this project: {there}'
+            )
 
     def candidate_sources(self, task: str) -> tuple[str, ...]:
         """The sources that ``task`` draws from, sorted."""
@@ -92,9 +94,11 @@ def observe(project: Project) -> Observed:
         texts[f"draw_settings|{task}"] = draw_part(settings, task)
     versions = {node: content_hash(text) for node, text in texts.items()}
     for key, files in found.sources.items():
-        versions[f"source_files|{key}"] = content_hash(files.version, corpus_part(settings, key))
+        texts[node := f"source_files|{key}"] = corpus_part(settings, key)
+        versions[node] = content_hash(files.version, texts[node])
     for key, files in found.tasks.items():
-        versions[f"query_files|{key}"] = content_hash(files.version, query_part(settings, key))
+        texts[node := f"query_files|{key}"] = query_part(settings, key)
+        versions[node] = content_hash(files.version, texts[node])
     return Observed(project, found, texts, versions)
 
 
@@ -159,13 +163,17 @@ def header(
 
     ``made_from`` holds the artifacts that were read. The version covers ``content`` and, through the
     versions of all inputs, whatever lies upstream of them; an asset at which an input that changed without
-    effect is to stop passes ``version``, a hash of its content (and settings) alone.
+    effect is to stop passes ``version``, a hash of its content (and settings) alone. The inputs name the direct
+    ones and those of CARRIED, which lie further up.
     """
     code = CODE_VERSIONS[node.partition("|")[0]]
     inputs = {name: artifact.version for name, artifact in made_from.items()}
     inputs |= {
         name: observed.versions[name] for name in upstream(node, observed) if name in observed.versions
     }
+    carried = CARRIED.get(node.partition("|")[0], ())
+    for artifact in made_from.values():
+        inputs |= {n: v for n, v in artifact.header.inputs.items() if n.partition("|")[0] in carried}
     settings = {name: observed.settings[name] for name in inputs if name in observed.settings}
     version = version or content_hash(code, inputs, *content)
     return Header(version=version, code=code, inputs=inputs, settings=settings, **more)
@@ -185,22 +193,26 @@ def stale_reasons(node: str, old: Header, observed: Observed, versions: Mapping[
         elif old.inputs[name] != versions.get(name):
             reasons.append(_what_changed(name, old, observed))
     gone = old.inputs.keys() - set(expected)
-    reasons += [
-        f"{describe(name)} is gone"
-        for name in sorted(gone)
-        if name.partition("|")[0] not in ALSO_READ.get(asset, ())
-    ]
+    known = (*ALSO_READ.get(asset, ()), *CARRIED.get(asset, ()))
+    reasons += [f"{describe(name)} is gone" for name in sorted(gone) if name.partition("|")[0] not in known]
     return reasons
 
 
 def require_same_versions(made_from: Mapping[str, Artifact]) -> None:
-    """Raise TsdsError where one of the artifacts was made from another version of one that is beside it."""
+    """Raise TsdsError where the artifacts do not belong together.
+
+    That is where one was made from another version of one beside it, or two from different versions of the settings
+    that decide vectors and densities.
+    """
+    seen = {name: artifact.version for name, artifact in made_from.items()}
     for node, artifact in made_from.items():
         for name, version in artifact.header.inputs.items():
-            if name in made_from and made_from[name].version != version:
+            if name in COMMON_SETTINGS:
+                seen.setdefault(name, version)
+            if seen.get(name, version) != version:
                 raise TsdsError(
-                    f"{describe(node)} was made from another version of {describe(name)} than what is there "
-                    "now: it is being made again, or has to be; wait for that, or run `tsds refresh`"
+                    f"{describe(node)} was made from another version of {describe(name)} than what is beside it: "
+                    "it is being made again, or has to be; wait for that, or run `tsds refresh`"
                 )
 
 
@@ -217,7 +229,8 @@ def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
         for name in made.inputs.keys() - versions.keys():
             versions[name] = made.inputs[name]
             artifact = None if name.partition("|")[0] in INPUT_ASSETS else stored(base, name)
-            waiting += [artifact.header] if artifact else []
+            # What has been replaced since says nothing about what was used.
+            waiting += [artifact.header] if artifact and artifact.version == versions[name] else []
     return dict(sorted(versions.items())), dict(sorted(settings.items()))
 
 
@@ -227,6 +240,9 @@ ALSO_READ = {
     "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
     "sampled_subset": ("candidate_corpus",),
 }
+# Far inputs that a header names too, so that what does not belong together is noticed further down.
+CARRIED = {"faiss_index": ("candidate_corpus", "encoder_settings")}
+COMMON_SETTINGS = ("encoder_settings", "pool_settings")
 
 
 def describe(node: str) -> str:
@@ -236,9 +252,9 @@ def describe(node: str) -> str:
 
 
 def _what_changed(name: str, old: Header, observed: Observed) -> str:
-    if name not in old.settings or name not in observed.settings:
+    if old.settings.get(name) == observed.settings.get(name):
         return f"{describe(name)} changed"
-    before, now = json.loads(old.settings[name]), json.loads(observed.settings[name])
+    before, now = (json.loads(texts.get(name, "{}")) for texts in (old.settings, observed.settings))
     if name == "source_registry":
         changes = [f"+{key}" for key in now if key not in before] + [
             f"-{key}" for key in before if key not in now

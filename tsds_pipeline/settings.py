@@ -314,7 +314,8 @@ def solver_part(settings: Settings, task: str) -> str:
     names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
     if resolved.alpha == "auto":
         names += ["size", "fraction", "with_replacement"]
-    return _canonical(**{name: getattr(resolved, name) for name in names})
+    # What size = "auto" stands for is found together with the probabilities.
+    return _canonical(**{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto")
 
 
 def draw_part(settings: Settings, task: str) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tsds_pipeline.graph import Observed, describe, nodes, stale_reasons, stored, upstream
+from tsds_pipeline.stages.export import is_exported
 from tsds_pipeline.storage import Artifact, artifact_path, read_failure
 
 FRESH, STALE, MISSING, FAILED = "fresh", "stale", "missing", "failed"
+_MOVING = (STALE, MISSING)
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,8 @@ class NodeStatus:
 
     @property
     def due(self) -> bool:
-        """Whether a refresh makes it again. A stand-in for unreadable files is not: nothing has changed."""
-        return self.state in (STALE, MISSING) or (self.state == FAILED and not self._stands_in)
-
-    @property
-    def _stands_in(self) -> bool:
-        return self.artifact is not None and self.artifact.header.problem is not None
+        """Whether a refresh makes it again; what failed is tried again every time."""
+        return self.state != FRESH
 
 
 def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> NodeStatus:
@@ -40,6 +38,8 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     if artifact is None:
         return NodeStatus(node, FAILED if failure else MISSING, (failure,) if failure else (), None)
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
+    if asset == "sampled_subset" and not is_exported(observed.project.exports / partition, artifact.version):
+        reasons += ("its export is gone or incomplete",)
     if failure:
         return NodeStatus(node, FAILED, (f"{failure} (its last result stays in use)", *reasons), artifact)
     if artifact.header.problem and not reasons:
@@ -53,7 +53,8 @@ def status(observed: Observed) -> list[NodeStatus]:
     found: dict[str, NodeStatus] = {}
     for node in nodes(observed):
         own = node_status(node, observed, versions)
-        behind = [name for name in upstream(node, observed) if name in found and found[name].due]
+        # What failed keeps its last result, if it has one: what comes after it is not touched by that.
+        behind = [name for name in upstream(node, observed) if name in found and found[name].state in _MOVING]
         if own.state == FRESH and behind:
             own = NodeStatus(node, STALE, (f"comes after {describe(behind[0])}",), own.artifact)
         found[node] = own

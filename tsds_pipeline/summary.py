@@ -15,6 +15,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import stored
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result
+from tsds_pipeline.stages.densities import near_duplicates
 from tsds_pipeline.storage import Artifact
 
 EXAMPLES = 5
@@ -151,7 +152,7 @@ def _spread(sample: pl.DataFrame) -> pl.DataFrame:
 def _crowd(project: Project, solved: Artifact, sample: pl.DataFrame) -> Crowd | None:
     weight = (pl.col("count") / pl.col("density")).alias("weight")
     crowded = (
-        solved.frame.filter(pl.col("density") > pl.col("count") * (1 + 1e-9))
+        near_duplicates(solved.frame)
         .with_columns(weight)
         .sort("density", "source", "content_id", descending=[True, False, False])
     )

@@ -1,5 +1,6 @@
 """What a refresh makes again after each kind of change, and that nothing else is touched."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -19,10 +20,13 @@ from tests.projects import (
     write_records,
 )
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import nodes, observe
+from tsds_pipeline.graph import INPUT_ASSETS, nodes, observe
+from tsds_pipeline.orchestration.inputs import register
+from tsds_pipeline.orchestration.refresh import _Runner, project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_selection
 from tsds_pipeline.status import status
+from tsds_pipeline.storage import artifact_path, read_artifact
 
 S, T = 3, 2
 
@@ -91,7 +95,9 @@ def test_nothing_to_do(project):
     for path in (project / "sources").iterdir():
         path.touch()
     assert made(refreshed(project)) == []
-    assert bytes_of(project, "storage/sampled_subset", "exports").items() <= before.items()
+    same = bytes_of(project, "storage", "exports")
+    hashes = Path("storage", "file-hashes.json")  # has the times of the files
+    assert {k: v for k, v in same.items() if k != hashes} == {k: v for k, v in before.items() if k != hashes}
 
 
 def test_white_space_in_a_query_file_stops_at_the_query_examples(project):
@@ -102,10 +108,10 @@ def test_white_space_in_a_query_file_stops_at_the_query_examples(project):
 
 
 def test_a_query_set_reaches_its_task_alone(project):
-    untouched = bytes_of(project, "exports/t1", "storage/sampled_subset")
+    untouched = bytes_of(project, "exports/t1", "storage/query_neighbors/s0/t1.parquet")
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(8, 500)[3:5]))
     assert made(refreshed(project)) == whole_task("t0")
-    assert bytes_of(project, "exports/t1").items() <= untouched.items()
+    assert bytes_of(project, "exports/t1", "storage/query_neighbors/s0/t1.parquet") == untouched
     assert_all_fresh(project)
 
 
@@ -216,6 +222,124 @@ def test_a_task_takes_only_its_sources(project):
     made(refreshed(project))
     assert set(load_selection(project, "t0")["source"]) == {"s1"}
     assert len(set(load_selection(project, "t1")["source"])) > 1
+
+
+def test_a_task_that_takes_more_sources_again_gets_all_of_them(project, finished):
+    set_settings(project, tasks__t0__sources='["s1"]')
+    made(refreshed(project))
+    set_settings(project)
+    made(refreshed(project))
+    found, expected = (bytes_of(root, "exports/t0", "storage/sampled_subset") for root in (project, finished))
+    assert found == expected
+
+
+def test_lost_exports_are_made_again(project):
+    before = bytes_of(project, "exports")
+    shutil.rmtree(project / "exports")
+    assert [n.state for n in status(observe(Project.load(project))) if n.node.startswith("sampled")] == [
+        "stale"
+    ] * T
+    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert bytes_of(project, "exports") == before
+    (project / "exports" / "t1" / "epoch-0.jsonl").unlink()
+    assert made(refreshed(project)) == ["sampled_subset|t1"]
+    assert bytes_of(project, "exports") == before
+
+
+def with_zero_vector(path: Path) -> None:
+    append_records(path, [{"id": "zero", "text": "no direction", "embedding": [0.0] * 12}])
+
+
+def test_a_record_without_a_usable_vector_holds_back_its_source_only(project, tmp_path):
+    before = bytes_of(project, "exports")
+    with_zero_vector(project / "sources" / "s1.jsonl")
+    steps = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
+    assert [(step.node, step.outcome) for step in steps] == [("candidate_embeddings|s1", "failed")]
+    assert 'source s1: the vector of record "zero"' in steps[0].reasons[0]
+    assert {k: v for k, v in bytes_of(project, "exports").items() if k.suffix == ".jsonl"} == {
+        k: v for k, v in before.items() if k.suffix == ".jsonl"
+    }
+    new = tmp_path / "new"
+    make_project(new, 2, 1)
+    with_zero_vector(new / "sources" / "s1.jsonl")
+    outcomes = {step.node: step.outcome for step in refreshed(new)}
+    assert outcomes.pop("candidate_embeddings|s1") == "failed"
+    assert set(outcomes.values()) == {"made"}
+    assert set(load_selection(new, "t0")["source"]) == {"s0"}
+
+
+def test_an_index_that_does_not_fit_one_source_is_replaced_by_exact_search(project):
+    write_records(project / "sources" / "s9.jsonl", records("s9", clustered(4, 77)))
+    (project / "tsds.toml").write_text(SETTINGS.replace("[pool]", '[pool]\nindex = "IVF8,Flat"'))
+    outcomes = {step.node: step.outcome for step in refreshed(project)}
+    assert outcomes.pop("faiss_index|s9") == "failed"
+    assert set(outcomes.values()) <= {"made", "fresh"}
+    assert outcomes["sampled_subset|t0"] == "made"
+
+
+def test_two_encoders_never_meet(project):
+    """Another vector field is another encoder; one source cannot follow."""
+    for path in [*(project / "sources").iterdir(), *(project / "tasks").glob("*/*")]:
+        rows = [json.loads(line) for line in path.open()]
+        turned = [{**row, "turned": row["embedding"][::-1]} for row in rows]
+        if path.stem == "s1":
+            turned[5]["turned"] = [0.0] * 12
+        write_records(path, turned)
+    (project / "tsds.toml").write_text(SETTINGS.replace("[encoder]", '[encoder]\nfield = "turned"'))
+    steps = {step.node: step for step in refreshed(project)}
+    assert steps["candidate_embeddings|s1"].outcome == "failed"
+    assert steps["sampled_subset|t0"].outcome == "made"
+    for task in ("t0", "t1"):
+        assert "s1" not in load_selection(project, task)["source"].to_list()
+
+
+def run_alone(root, *nodes):
+    """Make single nodes, as somebody would in the UI; what went wrong with each."""
+    project = Project.load(root)
+    observed = observe(project)
+    with project_instance(project) as instance:
+        register(instance, observed)
+        runner = _Runner(instance, observed)
+        return [runner.run([node]) for node in nodes]
+
+
+def test_single_nodes_do_not_mix_versions(project):
+    path = project / "sources" / "s0.jsonl"
+    good = path.read_text()
+    path.write_text(good.replace('"label": "l1"', '"label": "other"'))
+    corpus, sample = run_alone(project, "candidate_corpus|s0", "sampled_subset|t0")
+    assert corpus is None
+    assert "was made from another version of candidate_corpus[s0]" in sample
+    path.write_text(good)
+    made(refreshed(project))
+    (project / "tsds.toml").write_text(SETTINGS.replace("kernel_radius = 0.1", "kernel_radius = 0.6"))
+    densities, pool = run_alone(project, "kde_densities|s0", "pool_summary")
+    assert densities is None
+    assert "was made from another version of pool_settings" in pool
+    made(refreshed(project))
+    assert_all_fresh(project)
+
+
+def test_the_manifest_names_what_was_used(project):
+    found = json.loads((project / "exports" / "t0" / "manifest.json").read_text())
+    for node, version in found["inputs"].items():
+        asset, _, partition = node.partition("|")
+        artifact = (
+            None
+            if asset in INPUT_ASSETS
+            else read_artifact(artifact_path(project / "storage", asset, partition or None))
+        )
+        assert version == (artifact.version if artifact else observe(Project.load(project)).versions[node])
+    assert {f"source_files|s{s}" for s in range(S)} | {"query_files|t0"} <= found["inputs"].keys()
+    assert found["settings"]["source_files|s0"]["max_quarantined"] == 0.05
+    assert found["settings"]["pool_settings"] == {"kernel_radius": 0.1}
+
+
+def test_a_failure_in_a_chain_is_told_of_the_node_that_failed(tmp_path):
+    make_project(tmp_path, 1, 1, settings=SETTINGS + "\n[tasks.t0]\nsize = 39\nalpha = 1.0\n")
+    steps = {step.node: step.outcome for step in refreshed(tmp_path)}
+    assert steps["selection_probabilities|t0"] == "made"
+    assert steps["sampled_subset|t0"] == "failed"
 
 
 def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):

@@ -44,7 +44,7 @@ def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
     parts = []
     for key, index in indexes.items():
         densities = kernel_densities(key, indexes, RADIUS)
-        parts.append(SourcePart(key, index, densities, query_neighbors(QUERIES, index, densities)))
+        parts.append(SourcePart(key, index, densities, query_neighbors("t", key, QUERIES, index, densities)))
     filled = [index for index in indexes.values() if len(index.table)]
     vectors = np.concatenate([index.vectors for index in filled])
     counts = np.concatenate([index.table["count"].to_numpy() for index in filled])
@@ -86,6 +86,12 @@ def test_the_pool_knows_where_a_candidate_comes_from():
     assert np.array_equal(several.vectors(some), vectors[some])
     exact = np.linalg.norm(QUERIES[:, None].astype(float) - vectors, axis=2)
     np.testing.assert_allclose(several.distances(np.arange(9)), exact, atol=1e-9)
+
+
+def test_query_vectors_of_another_length_are_named():
+    index = source_index(5, 0)
+    with pytest.raises(TsdsError, match=r"task t: its query vectors have 3 dimensions, those of source a 12"):
+        query_neighbors("t", "a", QUERIES[:, :3], index, index.table.with_columns(density=1.0))
 
 
 def test_a_task_without_candidates_is_told_so():

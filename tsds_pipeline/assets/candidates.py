@@ -3,15 +3,18 @@
 from functools import partial
 
 import dagster as dg
+import numpy as np
+import polars as pl
 
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.corpus import SourceRecords, check_quarantine, empty_corpus, read_source
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, UnusableVectorError
+from tsds_pipeline.graph import require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import corpus_limits
-from tsds_pipeline.stages.densities import kernel_densities, summarize_pool
+from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, write_atomically
 
@@ -20,8 +23,20 @@ EVERY_SOURCE = dg.AllPartitionMapping()
 READABLE = dg.AssetCheckSpec(
     "readable",
     asset="candidate_corpus",
-    description="The source's files could be read, with no more bad records than allowed. Where not, its "
-    "last good content stays in use (or no records, if there never was any): mend the files, then refresh.",
+    description="The source's files could be read, with no more bad records than allowed. Where not, its last "
+    "good content stays in use (or no records, if there never was any): mend the files, then refresh.",
+)
+USABLE = dg.AssetCheckSpec(
+    "usable_vectors",
+    asset="candidate_embeddings",
+    description="Every record has a finite vector that is not all zeros. Where not, the records that had vectors of "
+    "this encoder before stay in use: mend or remove the record that is named, then refresh.",
+)
+BUILT = dg.AssetCheckSpec(
+    "built_as_asked",
+    asset="faiss_index",
+    description="The index is of the kind that [pool] index names. Where that kind does not fit this source, it is "
+    'searched exactly instead: use "auto", or a factory string that fits.',
 )
 
 
@@ -39,11 +54,10 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             records = _read(stage, source)
         except TsdsError as error:
             context.log.error(str(error))
-            empty = empty_corpus(stage.settings.vector_field)
-            passed = dg.AssetCheckResult(
-                passed=False, check_name="readable", metadata={"problem": str(error)}
-            )
-            return stage.stand_in(empty, str(error), check_results=[passed])
+            last = stored(stage.observed.project.storage, stage.node)
+            frame = empty_corpus(stage.settings.vector_field) if last is None else last.frame
+            version = content_hash(frame) if last is None else last.version
+            return stage.stand_in(frame, {}, str(error), check="readable", version=version)
         corpus, bad = records.corpus, len(records.quarantine)
         return stage.result(
             corpus,
@@ -83,37 +97,72 @@ def _read(stage: Stage, source: str) -> SourceRecords:
     kinds={"numpy", "sentencetransformers"},
     deps=["encoder_settings"],
     pool="encoder",
+    check_specs=[USABLE],
 )
 def candidate_embeddings(
     context: dg.AssetExecutionContext, project: ProjectResource, candidate_corpus: Artifact
-) -> dg.MaterializeResult[Draft]:
+):
     """A vector for each record. A text that was embedded once with this encoder is not embedded again."""
     with Stage.of(context, project) as stage:
         source = context.partition_key
         node = f"candidate_corpus|{source}"
-        return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log)
+        try:
+            return stage.embedded(
+                f"source {source}", node, candidate_corpus, "count", context.log, check="usable_vectors"
+            )
+        except UnusableVectorError as error:
+            context.log.error(str(error))
+            frame, vectors = _known_vectors(stage, candidate_corpus.frame)
+            return stage.stand_in(
+                frame,
+                {node: candidate_corpus},
+                str(error),
+                check="usable_vectors",
+                payloads={"vectors": vectors},
+            )
+
+
+def _known_vectors(stage: Stage, corpus: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """The records of ``corpus`` that had vectors of this encoder when all went well last."""
+    last, encoder = (
+        stored(stage.observed.project.storage, stage.node),
+        stage.observed.versions["encoder_settings"],
+    )
+    if last is None or last.header.inputs.get("encoder_settings") != encoder:
+        return corpus.select("content_id", "count").clear(), np.empty((0, 0), np.float32)
+    rows = corpus.select("content_id", "count").join(
+        last.frame.select("content_id").with_row_index("row"), on="content_id", maintain_order="left"
+    )
+    return rows.select("content_id", "count"), np.asarray(last.vectors[rows["row"].to_numpy()])
 
 
 @_asset(
     partitions_def=SOURCES,
     kinds={"faiss"},
     deps=["index_settings"],
+    check_specs=[BUILT],
 )
-def faiss_index(
-    context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: Artifact
-) -> dg.MaterializeResult[Draft]:
+def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: Artifact):
     """The search index over the source's vectors: exact (flat) unless the source is very large."""
     with Stage.of(context, project) as stage:
         table = candidate_embeddings.frame
         made_from = {f"candidate_embeddings|{context.partition_key}": candidate_embeddings}
+        built = [dg.AssetCheckResult(passed=True, check_name="built_as_asked")]
         if table.is_empty():
-            return stage.result(table, made_from, metadata={"index": "empty"})
+            return stage.result(table, made_from, metadata={"index": "empty"}, check_results=built)
         vectors = candidate_embeddings.vectors
         factory = index_factory(stage.settings.pool.index, len(vectors))
-        index = build_index(vectors, factory)
+        try:
+            index = build_index(vectors, factory)
+        except TsdsError as error:
+            problem = f"source {context.partition_key}: {error}; it is searched exactly meanwhile"
+            payloads = {"index": build_index(vectors, "Flat")}
+            return stage.stand_in(table, made_from, problem, check="built_as_asked", payloads=payloads)
         # A flat index holds the vectors themselves; distances to what another finds are evaluated on these.
         payloads = {"index": index} if factory == "Flat" else {"index": index, "vectors": vectors}
-        return stage.result(table, made_from, payloads=payloads, metadata={"index": factory})
+        return stage.result(
+            table, made_from, payloads=payloads, metadata={"index": factory}, check_results=built
+        )
 
 
 @_asset(
@@ -128,13 +177,15 @@ def kde_densities(
     """Kernel density of each candidate under the whole pool: how many near-duplicates it has."""
     with Stage.of(context, project) as stage:
         source = context.partition_key
+        made_from = {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())}
+        require_same_versions(made_from)
         indexes = {key: open_index(artifact) for key, artifact in faiss_index.items()}
         with progress_bar(f"densities of {source}", context.log.info) as progress:
             table = kernel_densities(source, indexes, stage.settings.pool.kernel_radius, progress)
-        near = int((table["density"] > table["count"] * (1 + 1e-9)).sum())
+        near = near_duplicates(table).height
         return stage.result(
             table,
-            {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())},
+            made_from,
             # Not of the other sources' indexes: a change there that moves no density here stops here.
             version=content_hash(
                 faiss_index[source].version, stage.observed.settings["pool_settings"], table
@@ -153,10 +204,12 @@ def pool_summary(
 ) -> dg.MaterializeResult[Draft]:
     """The pool in one table: sources, candidates, copies, and the sum of the weights (S)."""
     with Stage.of(context, project) as stage:
+        made_from = {f"kde_densities|{key}": artifact for key, artifact in sorted(kde_densities.items())}
+        require_same_versions(made_from)
         table = summarize_pool(kde_densities)
         return stage.result(
             table,
-            {f"kde_densities|{key}": artifact for key, artifact in sorted(kde_densities.items())},
+            made_from,
             version=content_hash(table),
             metadata={
                 "candidates": int(table["candidates"].sum()),

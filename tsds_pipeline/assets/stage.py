@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from tsds_pipeline.encoders import embed, make_encoder
-from tsds_pipeline.graph import CODE_VERSIONS, Observed, header, stored
+from tsds_pipeline.graph import CODE_VERSIONS, Observed, header
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
-from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, record_failure
+from tsds_pipeline.storage import Artifact, Draft, artifact_path, record_failure
 
 PREVIEW_ROWS = 10
 EMBEDDING_CACHE = "embedding_cache"
@@ -63,11 +64,12 @@ class Stage:
         return self.observed.project.settings
 
     def embedded(
-        self, whose: str, name: str, records: Artifact, keep: str, log: Any
+        self, whose: str, name: str, records: Artifact, keep: str, log: Any, check: str | None = None
     ) -> dg.MaterializeResult[Draft]:
         """Vectors of ``records``, which the node ``name`` stored, with the project's encoder.
 
-        The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages.
+        The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages, ``check`` the
+        asset check that passes with it.
         """
         project = self.observed.project
         encoder = make_encoder(project.settings.encoder, project.root)
@@ -80,6 +82,7 @@ class Stage:
             payloads={"vectors": made.vectors},
             notes=figures,
             metadata={**figures, "dimensions": made.vectors.shape[1]},
+            check_results=[dg.AssetCheckResult(passed=True, check_name=check)] if check else [],
         )
 
     def result(
@@ -105,14 +108,20 @@ class Stage:
         return self._materialized(draft, metadata or {}, frame if preview is None else preview, check_results)
 
     def stand_in(
-        self, empty: pl.DataFrame, problem: str, check_results: Sequence[dg.AssetCheckResult]
+        self,
+        frame: pl.DataFrame,
+        made_from: Mapping[str, Artifact],
+        problem: str,
+        *,
+        check: str,
+        version: str | None = None,
+        payloads: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult[Draft]:
-        """What stays in use when this node cannot be made: its last good content, else ``empty``."""
-        last = stored(self.observed.project.storage, self.node)
-        frame = empty if last is None else last.frame
-        version = content_hash(empty) if last is None else last.version
-        made = header(self.observed, self.node, {}, version=version, problem=problem)
-        return self._materialized(Draft(frame, made), {"problem": problem}, frame, check_results)
+        """What stays in use instead of content that cannot be made: ``frame``, with the failed ``check``."""
+        content = (frame, *(p for p in (payloads or {}).values() if isinstance(p, np.ndarray)))
+        made = header(self.observed, self.node, made_from, *content, version=version, problem=problem)
+        failed = dg.AssetCheckResult(passed=False, check_name=check, metadata={"problem": problem})
+        return self._materialized(Draft(frame, made, payloads or {}), {"problem": problem}, frame, [failed])
 
     def _materialized(
         self,

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 
 import dagster as dg
+import polars as pl
 
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, require_same_versions, stored
+from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.stages.export import export_sample, manifest
@@ -89,10 +90,8 @@ def query_neighbors(
             f"query_embeddings|{task}": query_embeddings,
         }
         require_same_versions(made_from)
-        index, densities = open_index(faiss_index), kde_densities.frame
-        if source not in stage.observed.candidate_sources(task):
-            index, densities = index.emptied(), densities.clear()
-        table = nearest_candidates(query_embeddings.vectors, index, densities)
+        index = open_index(faiss_index)
+        table = nearest_candidates(task, source, query_embeddings.vectors, index, kde_densities.frame)
         return stage.result(
             table,
             made_from,
@@ -127,16 +126,17 @@ def selection_probabilities(
         made_from = {f"query_neighbors|{key}": artifact for key, artifact in sorted(query_neighbors.items())}
         made_from |= {f"kde_densities|{key}": artifact for key, artifact in sorted(kde_densities.items())}
         made_from |= {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())}
+        made_from |= {
+            f"candidate_corpus|{key}": artifact for key, artifact in sorted(candidate_corpus.items())
+        }
         made_from |= {"pool_summary": pool_summary, f"query_embeddings|{task}": query_embeddings}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
         pool = _pool(stage.observed, task, made_from)
-        solution, auto = solve_task(task, settings, pool)
-        corpora = {
-            source: candidate_corpus[source].scan() for source in stage.observed.candidate_sources(task)
-        }
-        table = probability_table(pool, solution, query_embeddings.frame["record_id"], corpora)
-        said = figures(settings, pool, solution, table, auto)
+        solved = solve_task(task, settings, pool)
+        corpora = _corpora(stage.observed, task, made_from)
+        table = probability_table(pool, solved.solution, query_embeddings.frame["record_id"], corpora)
+        said = figures(settings, pool, solved, table)
         return stage.result(
             table, made_from, content=(table,), notes=said, metadata=said, preview=table.drop("plan")
         )
@@ -157,15 +157,18 @@ def sampled_subset(
     """The task's training subset, drawn from the probabilities, with original fields; and its export."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
+        made_from = {
+            f"candidate_corpus|{key}": artifact for key, artifact in sorted(candidate_corpus.items())
+        }
+        made_from[f"selection_probabilities|{task}"] = selection_probabilities
+        require_same_versions(made_from)
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
-        size = wanted_size(settings, solved["candidates"], solved["auto_size"])
+        size = wanted_size(settings, solved["examples"], solved["auto_size"])
         units = sampling_units(selection_probabilities.frame)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         drawn = draw_examples(task, settings, size, units)
-        sources = stage.observed.candidate_sources(task)
-        sample = with_records(drawn, {source: candidate_corpus[source].scan() for source in sources})
-        made_from = {f"selection_probabilities|{task}": selection_probabilities}
+        sample = with_records(drawn, _corpora(stage.observed, task, made_from))
         certain = certain_share(settings, size, units)
         drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "certain_share": certain}
         by_source = dict(sample["source"].value_counts(sort=True).iter_rows())
@@ -182,14 +185,28 @@ def sampled_subset(
         return result
 
 
+def _corpora(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:
+    """The records of the sources of ``task``, by source."""
+    return {
+        source: _of(made, f"candidate_corpus|{source}").scan() for source in observed.candidate_sources(task)
+    }
+
+
+def _of(made: Mapping[str, Artifact], node: str) -> Artifact:
+    """``made[node]``; a source that is in the folder but not in Dagster yet is told so."""
+    if node not in made:
+        raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`")
+    return made[node]
+
+
 def _pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:
     """The candidates of ``task`` out of the artifacts ``made``, by node."""
     parts = [
         SourcePart(
             source,
-            open_index(made[f"faiss_index|{source}"]),
-            made[f"kde_densities|{source}"].frame,
-            made[f"query_neighbors|{source}|{task}"].frame,
+            open_index(_of(made, f"faiss_index|{source}")),
+            _of(made, f"kde_densities|{source}").frame,
+            _of(made, f"query_neighbors|{source}|{task}").frame,
         )
         for source in observed.candidate_sources(task)
     ]

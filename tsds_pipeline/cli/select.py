@@ -56,7 +56,7 @@ class _Alpha(click.ParamType):
 @click.option(
     "--kernel-radius", type=float, default=0.1, show_default=True, help="Nearer is a near-duplicate."
 )
-@click.option("--distance-scale", type=float, help="C of the method.  [default: 5; knn_tv: 0.5]")
+@click.option("--distance-scale", type=float, help="C of the method.  [default: 5; knn_tv: 0.3]")
 @click.option("--max-neighbors", type=int, help="At most so many candidates a query.  [default: as optimal]")
 @click.option("--with-replacement", is_flag=True, help="A candidate may be drawn more than once.")
 @click.option("--epochs", type=int, default=1, show_default=True, help="How many samples to draw.")

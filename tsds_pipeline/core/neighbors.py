@@ -1,7 +1,7 @@
 """Nearest neighbours: exact over blocks, or through a FAISS index behind the same interface.
 
 Distances are plain L2 in float64, evaluated again from the vectors whatever found them; order is by distance,
-then by candidate index. Choosing and training an index is not here (see ``assets/index.py``).
+then by candidate index. Choosing and training an index is not here (see ``stages/index.py``).
 """
 
 from typing import Any, NamedTuple, Protocol

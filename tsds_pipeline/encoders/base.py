@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.core.arrays import row_blocks
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import UnusableVectorError
 from tsds_pipeline.progress import Progress
 
 LONGEST_EXCERPT = 60
@@ -45,7 +45,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def check_vectors(vectors: np.ndarray, records: pl.DataFrame, name: str, remedy: str) -> None:
-    """Raise :class:`TsdsError` when a row of ``vectors`` is not finite or all zeros, naming its record.
+    """Raise :class:`UnusableVectorError` when a row of ``vectors`` is not finite or all zeros, naming its record.
 
     ``records`` has a row for each vector; ``name`` says whose they are, as in "source flan_cot".
     """
@@ -57,7 +57,7 @@ def check_vectors(vectors: np.ndarray, records: pl.DataFrame, name: str, remedy:
             row = int(np.argmax(bad))
             problem = "is all zeros" if zero[row] else "has a value that is not finite"
             record = describe(records.row(start + row, named=True))
-            raise TsdsError(f"{name}: the vector of {record} {problem}: {remedy}")
+            raise UnusableVectorError(f"{name}: the vector of {record} {problem}: {remedy}")
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.encoders.base import as_fingerprint, check_vectors, describe, unit_rows
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import UnusableVectorError
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class PrecomputedVectors:
         return as_fingerprint(kind="precomputed", field=self.field, normalize=self.normalize)
 
     def vectors(self, records: pl.DataFrame, name: str) -> np.ndarray:
-        """The vectors (n, dim) float32; a missing, zero or not finite one is a :class:`TsdsError`."""
+        """The vectors (n, dim) float32; a missing, zero or not finite one is a :class:`UnusableVectorError`."""
         if "vector" not in records.columns:
-            raise TsdsError(
+            raise UnusableVectorError(
                 f'{name}: its records have no vectors: [encoder] kind = "precomputed" reads the field '
                 f'"{self.field}" of each record; name another with [encoder] field = "..."'
             )
         column = records["vector"]
         if column.null_count():
             record = describe(records.row(int(column.is_null().arg_max() or 0), named=True))
-            raise TsdsError(f'{name}: {record} has no "{self.field}": give each record its vector')
+            raise UnusableVectorError(f'{name}: {record} has no "{self.field}": give each record its vector')
         vectors = np.ascontiguousarray(column.to_numpy(), dtype=np.float32)
         check_vectors(vectors, records, name, f'repair the field "{self.field}" or remove the record')
         return unit_rows(vectors) if self.normalize else vectors

@@ -20,7 +20,7 @@ from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, MISSING, NodeStatus, node_status, wanted_nodes
-from tsds_pipeline.storage import artifact_path, record_failure
+from tsds_pipeline.storage import artifact_path, read_failure, record_failure
 
 # A node that was never made is made in one run with what follows it in the same partition.
 CHAINS = (
@@ -82,11 +82,27 @@ class Refresh:
         started = time.perf_counter()
         error = runner.run(run)
         seconds = time.perf_counter() - started
-        if error is None:
-            for follower in run[1:]:
-                self._made_along[follower] = Step(follower, MADE, ("missing",))
+        for follower in run[1:]:
+            self._note(follower)
+        if error is None or self._is_made(node):
             return self._judged(node, before, versions, seconds)
         return Step(node, FAILED, (error,), seconds)
+
+    def _note(self, follower: str) -> None:
+        """Remember what the run did about a node that followed in it; its turn to be told comes later."""
+        after = node_status(follower, self.observed, {})
+        if after.artifact is not None and after.artifact.header.problem is None:
+            self._made_along[follower] = Step(follower, MADE, ("missing",))
+        elif after.state == FAILED or after.artifact is not None:
+            problem = after.artifact.header.problem if after.artifact else after.reasons[0]
+            self._made_along[follower] = Step(follower, FAILED, (problem,))
+
+    def _is_made(self, node: str) -> bool:
+        """Whether ``node`` itself was made by a run in which something failed."""
+        after = node_status(node, self.observed, {})
+        asset, _, partition = node.partition("|")
+        failure = read_failure(artifact_path(self.observed.project.storage, asset, partition or None))
+        return after.artifact is not None and failure is None
 
     def _judged(self, node: str, before: NodeStatus, versions: dict[str, str], seconds: float) -> Step:
         """A run that succeeded may still have stored a stand-in."""

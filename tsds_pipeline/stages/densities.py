@@ -49,6 +49,11 @@ def kernel_densities(
     return own.table.select("content_id", "count").with_columns(density=density)
 
 
+def near_duplicates(table: pl.DataFrame) -> pl.DataFrame:
+    """The candidates of ``table`` whose density is more than their own copies: another one is within h."""
+    return table.filter(pl.col("density") > pl.col("count") * (1 + 1e-9))
+
+
 def summarize_pool(densities: Mapping[str, Artifact]) -> pl.DataFrame:
     """A row a source: candidates, copies (with their counts) and S, the sum of the weights count / density.
 
@@ -60,7 +65,7 @@ def summarize_pool(densities: Mapping[str, Artifact]) -> pl.DataFrame:
             "candidates": len(table),
             "copies": table["count"].sum(),
             "total_weight": float((table["count"] / table["density"]).sum()) if len(table) else 0.0,
-            "near_duplicates": table.filter(pl.col("density") > pl.col("count") * (1 + 1e-9)).height,
+            "near_duplicates": near_duplicates(table).height,
             "densities_version": artifact.version,
         }
         for source, artifact in sorted(densities.items())

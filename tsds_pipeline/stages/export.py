@@ -51,6 +51,15 @@ def export_sample(folder: Path, sample: pl.DataFrame, manifest: Mapping[str, Any
     return complete
 
 
+def is_exported(folder: Path, version: str) -> bool:
+    """Whether ``folder`` holds the whole export of the sample with the data version ``version``."""
+    try:
+        said = json.loads((folder / "manifest.json").read_text("utf-8"))
+        return said["data_version"] == version and all((folder / name).is_file() for name in said["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _lines(rows: pl.DataFrame) -> Iterable[str]:
     for row in rows.iter_rows(named=True):
         said = {name: row[name] for name in ("source", "id", "content_id", "draw", "probability", "copies")}

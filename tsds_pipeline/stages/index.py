@@ -55,10 +55,6 @@ class SourceIndex:
     search: NeighborSearch | None
     """None where the source is empty."""
 
-    def emptied(self) -> "SourceIndex":
-        """The index of a source that has nothing to offer."""
-        return SourceIndex(self.table.clear(), self.vectors[:0], None)
-
 
 def open_index(artifact: Artifact) -> SourceIndex:
     """The search over a stored ``faiss_index`` partition; vectors stay on disk until they are needed."""

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.stages.index import SourceIndex
 
 DEPTH = 128
@@ -18,14 +19,21 @@ SCHEMA = {
 }
 
 
-def query_neighbors(queries: np.ndarray, index: SourceIndex, densities: pl.DataFrame) -> pl.DataFrame:
+def query_neighbors(
+    task: str, source: str, queries: np.ndarray, index: SourceIndex, densities: pl.DataFrame
+) -> pl.DataFrame:
     """The DEPTH nearest candidates of each of ``queries`` (m, dim), in order of (query, distance, candidate).
 
     ``query`` and ``candidate`` are row numbers of the query and the source; ``distance`` is plain L2.
     ``densities`` has a row for each row of the index.
     """
-    if index.search is None or len(queries) == 0:
+    if index.search is None:
         return pl.DataFrame(schema=SCHEMA)
+    if queries.shape[1] != index.vectors.shape[1]:
+        raise TsdsError(
+            f"task {task}: its query vectors have {queries.shape[1]} dimensions, those of source {source} "
+            f"{index.vectors.shape[1]}: queries and candidates need vectors of one encoder"
+        )
     found = index.search.search(queries, DEPTH)
     query, rank = np.nonzero(found.indices >= 0)
     candidate = found.indices[query, rank]

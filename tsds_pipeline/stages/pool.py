@@ -35,7 +35,7 @@ class SourcePart:
 
 
 class StoredPool:
-    """A :class:`~tsds_pipeline.core.transport.CandidatePool` over stored neighbours and indexes.
+    """A :class:`~tsds_pipeline.core.pool.CandidatePool` over stored neighbours and indexes.
 
     ``total_weight`` is S, the sum of a_j over this task's candidates. ``uniform`` gives every candidate its
     count as weight (knn_uniform, knn_tv) in place of count / density.
@@ -58,6 +58,11 @@ class StoredPool:
     def units(self) -> np.ndarray:
         """Sampling unit of each candidate: the same text in several sources is one; int64 (N,)."""
         return self.content_ids.rank("dense").to_numpy().astype(np.int64) - 1
+
+    @property
+    def examples(self) -> int:
+        """How many sampling units there are."""
+        return int(self.units.max()) + 1
 
     @cached_property
     def _first(self) -> Neighbors:

@@ -4,7 +4,9 @@ The mathematics is ``core.transport``; here the pool is made, the settings are a
 turned into rows and figures that a person can read.
 """
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,26 +26,49 @@ from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.pool import StoredPool
 
 
-def wanted_size(settings: ResolvedTask, candidates: int, auto: int) -> int:
-    """How many examples an epoch of the task has; ``auto`` is the effective sample size at alpha 0.6."""
+def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
+    """How many examples an epoch of the task has.
+
+    ``examples`` are the task's distinct texts, of which ``fraction`` is a share; ``auto`` is the effective sample
+    size at alpha 0.6, needed where size = "auto".
+    """
     if settings.fraction is not None:
-        return max(1, round(settings.fraction * candidates))
+        return max(1, round(settings.fraction * examples))
     return auto if settings.size == "auto" else int(settings.size)
 
 
-def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> tuple[Solution, int]:
-    """The optimal plan of ``task`` over ``pool``, and the sample size that "auto" stands for."""
+@dataclass(frozen=True)
+class Solved:
+    """A task's solution and what a person should know of how it came about."""
+
+    solution: Solution
+    auto_size: int | None
+    """The sample size that "auto" stands for, where it was asked for."""
+    warnings: list[str]
+
+
+def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> Solved:
+    """The optimal plan of ``task`` over ``pool``."""
     queries, options = len(pool.queries), _options(settings)
-    auto = automatic_size(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options), pool.units)
-    if settings.alpha != "auto":
-        return solve(pool, queries, alpha=settings.alpha, **options), auto
-    size = wanted_size(settings, pool.size, auto)
-    try:
-        return solve_auto(
-            pool, queries, size, units=pool.units, with_replacement=settings.with_replacement, **options
-        ), auto
-    except ValueError as error:
-        raise TsdsError(f"task {task}: {error}; lower [tasks.{task}] size, or add sources") from None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            auto = None
+            if settings.size == "auto":
+                auto = automatic_size(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options), pool.units)
+            if settings.alpha == "auto":
+                size = wanted_size(settings, pool.examples, auto)
+                with_replacement = settings.with_replacement
+                solution = solve_auto(
+                    pool, queries, size, units=pool.units, with_replacement=with_replacement, **options
+                )
+            else:
+                solution = solve(pool, queries, alpha=settings.alpha, **options)
+        except ValueError as error:
+            raise TsdsError(
+                f"task {task}: {error}; see [tasks.{task}] and [selection] in tsds.toml"
+            ) from None
+    return Solved(solution, auto, [str(warning.message) for warning in caught])
 
 
 def alpha_for(settings: ResolvedTask, pool: StoredPool, size: int) -> float | None:
@@ -83,10 +108,9 @@ def probability_table(
     return table.select("source", "id", pl.exclude("source", "id", "candidate"))
 
 
-def figures(
-    settings: ResolvedTask, pool: StoredPool, solution: Solution, table: pl.DataFrame, auto: int
-) -> dict[str, Any]:
+def figures(settings: ResolvedTask, pool: StoredPool, solved: Solved, table: pl.DataFrame) -> dict[str, Any]:
     """What a person wants to know about the solution; JSON types only."""
+    solution = solved.solution
     sizes = solution.neighborhood_sizes
     mass = table.group_by("source").agg(pl.col("probability").sum()).sort("probability", descending=True)
     scale = settings.distance_scale
@@ -96,11 +120,13 @@ def figures(
         "distance_scale": DEFAULT_DISTANCE_SCALES[settings.algorithm] if scale is None else scale,
         "queries": len(pool.queries),
         "candidates": pool.size,
+        "examples": pool.examples,
         "total_weight": pool.total_weight()[0],
         "candidates_with_mass": len(table),
         "examples_with_mass": table["content_id"].n_unique(),
         "effective_size": effective_size(table),
-        "auto_size": auto,
+        "auto_size": solved.auto_size,
+        "warnings": solved.warnings,
         "objective": solution.objective,
         "transport_cost": solution.transport_cost,
         "diversity_penalty": solution.diversity_penalty,

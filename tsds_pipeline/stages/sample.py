@@ -120,7 +120,10 @@ def _column(name: str, values: list[Any]) -> pl.Series:
         ({int}, pl.Int64),
         ({int, float}, pl.Float64),
     ):
-        if kinds <= types and (dtype != pl.Int64 or all(abs(v) < 2**63 for v in values if v is not None)):
+        # Beyond 2**53 a float is no longer every integer.
+        most = {pl.Int64: 2**63, pl.Float64: 2**53}.get(dtype)
+        fits = most is None or all(not isinstance(v, int) or abs(v) < most for v in values)
+        if kinds <= types and fits:
             return pl.Series(name, values, dtype=dtype)
     as_text = [value if value is None or isinstance(value, str) else _json(value) for value in values]
     return pl.Series(name, as_text, dtype=pl.String)
