@@ -54,6 +54,7 @@ def run_refresh(project: "Project", *, task: str | None = None, source: str | No
         steps = _follow(work.nodes, work.steps())
     scan = work.observed.scan
     _tell_failures(steps)
+    _tell_warnings(project, steps)
     for kind, lines in (("problem", scan.problems), ("hint", scan.hints)):
         for line in lines:
             complain(kind, line)
@@ -117,6 +118,17 @@ def _tell_failures(steps: Sequence["Step"]) -> None:
     waiting = Counter(step.reasons[0] for step in steps if step.outcome == "waiting")
     for reason, number in waiting.items():
         complain("waiting", f"{number} more, each {reason}")
+
+
+def _tell_warnings(project: "Project", steps: Sequence["Step"]) -> None:
+    """What the solver found strange about a task, such as a knn_tv threshold that keeps everything."""
+    from tsds_pipeline.graph import stored
+
+    for step in steps:
+        if step.outcome == "made" and step.node.startswith("selection_probabilities|"):
+            artifact = stored(project.storage, step.node)
+            for warning in artifact.header.notes["warnings"] if artifact else ():
+                complain("warning", f"task {step.node.partition('|')[2]}: {warning}")
 
 
 def _summed_up(steps: Sequence["Step"], seconds: float) -> str:
