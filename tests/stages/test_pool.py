@@ -1,5 +1,7 @@
 """The pipeline's pool over several sources against the same candidates in one array."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ from tsds_pipeline.core.array_pool import ArrayPool
 from tsds_pipeline.core.neighbors import ExactSearch
 from tsds_pipeline.core.transport import solve, solve_auto
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.stages import neighbors, pool
+from tsds_pipeline.stages import densities, neighbors, pool
 from tsds_pipeline.stages.densities import kernel_densities
 from tsds_pipeline.stages.index import SourceIndex
 from tsds_pipeline.stages.neighbors import query_neighbors
@@ -43,8 +45,8 @@ def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
     indexes = {key: source_index(n, seed) for seed, (key, n) in enumerate(SIZES.items())}
     parts = []
     for key, index in indexes.items():
-        densities = kernel_densities(key, indexes, RADIUS)
-        parts.append(SourcePart(key, index, densities, query_neighbors("t", key, QUERIES, index, densities)))
+        found = kernel_densities(key, indexes, RADIUS)
+        parts.append(SourcePart(key, index, found, query_neighbors("t", key, QUERIES, index, found)))
     filled = [index for index in indexes.values() if len(index.table)]
     vectors = np.concatenate([index.vectors for index in filled])
     counts = np.concatenate([index.table["count"].to_numpy() for index in filled])
@@ -121,3 +123,23 @@ def test_vectors_of_another_length_are_named():
     other = SourceIndex(indexes["z"].table, indexes["z"].vectors[:, : DIM - 1], None)
     with pytest.raises(TsdsError, match=r"source a: .* 12 dimensions, those of source z 11"):
         kernel_densities("a", {**indexes, "z": other}, RADIUS)
+
+
+def test_the_pool_is_grouped_once_for_all_its_sources(monkeypatch):
+    """And again for another pool or radius; what is not stored is never mistaken for what is."""
+    built = []
+    real = densities.KernelDensity
+    monkeypatch.setattr(densities, "KernelDensity", lambda *given: built.append(given) or real(*given))
+    stored = {
+        key: replace(source_index(n, seed), version=f"v{seed}") for seed, (key, n) in enumerate(SIZES.items())
+    }
+    first = {key: kernel_densities(key, stored, RADIUS) for key in stored}
+    assert len(built) == 1
+    kernel_densities("a", stored, RADIUS / 2)
+    other = {**stored, "d": replace(source_index(30, 9), version="w")}
+    assert not kernel_densities("a", other, RADIUS).equals(first["a"])
+    assert kernel_densities("a", stored, RADIUS).equals(first["a"])
+    assert len(built) == 4
+    loose = {key: replace(index, version=None) for key, index in stored.items()}
+    assert kernel_densities("a", loose, RADIUS).equals(kernel_densities("a", loose, RADIUS))
+    assert len(built) == 6

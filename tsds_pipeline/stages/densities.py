@@ -41,12 +41,29 @@ def kernel_densities(
                 f"source {source}: its vectors have {own.vectors.shape[1]} dimensions, those of source {key} "
                 f"{index.vectors.shape[1]}: all sources need vectors of one encoder"
             )
-    pool = [index.vectors for index in filled.values()]
-    counts = np.concatenate([index.table["count"].to_numpy() for index in filled.values()])
     total = len(own.vectors)
     report = None if progress is None else lambda done: progress(done, total)
-    density = KernelDensity(pool, kernel_radius, counts)(own.vectors, report)
+    density = _pool_density(filled, kernel_radius)(own.vectors, report)
     return own.table.select("content_id", "count").with_columns(density=density)
+
+
+_latest: tuple[object, KernelDensity] | None = None
+
+
+def _pool_density(indexes: Mapping[str, SourceIndex], kernel_radius: float) -> KernelDensity:
+    """The density under the pool of ``indexes``.
+
+    The last one is kept: grouping a large pool takes longer than the densities of one source, and a refresh wants
+    the same pool for source after source.
+    """
+    global _latest
+    versions = [index.version for index in indexes.values()]
+    key = (kernel_radius, tuple(zip(indexes, versions, strict=True)))
+    if _latest is not None and _latest[0] == key and None not in versions:
+        return _latest[1]
+    counts = np.concatenate([index.table["count"].to_numpy() for index in indexes.values()])
+    _latest = (key, KernelDensity([index.vectors for index in indexes.values()], kernel_radius, counts))
+    return _latest[1]
 
 
 def near_duplicates(table: pl.DataFrame) -> pl.DataFrame:

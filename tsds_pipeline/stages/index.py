@@ -54,6 +54,8 @@ class SourceIndex:
     """(n, dim) float32; (0, 0) where the source is empty."""
     search: NeighborSearch | None
     """None where the source is empty."""
+    version: str | None = None
+    """Data version of the stored index; None for one that is not stored."""
 
 
 def open_index(artifact: Artifact) -> SourceIndex:
@@ -62,14 +64,14 @@ def open_index(artifact: Artifact) -> SourceIndex:
 
     table = artifact.frame
     if table.is_empty():
-        return SourceIndex(table, np.empty((0, 0), np.float32), None)
+        return SourceIndex(table, np.empty((0, 0), np.float32), None, artifact.version)
     index = artifact.index
     if isinstance(index, faiss.IndexFlat):
         vectors = _mapped_vectors(index)
-        return SourceIndex(table, vectors, ExactSearch(vectors))
+        return SourceIndex(table, vectors, ExactSearch(vectors), artifact.version)
     if isinstance(index, faiss.IndexIVF):
         index.nprobe = min(_PROBES, index.nlist)
-    return SourceIndex(table, artifact.vectors, FaissSearch(index, artifact.vectors))
+    return SourceIndex(table, artifact.vectors, FaissSearch(index, artifact.vectors), artifact.version)
 
 
 def _mapped_vectors(index: Any) -> np.ndarray:
