@@ -260,5 +260,7 @@ def _what_changed(name: str, old: Header, observed: Observed) -> str:
             f"-{key}" for key in before if key not in now
         ]
         return "sources " + ", ".join(changes)
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+    # What counts only beside another setting comes and goes with that.
+    keys = sorted(changed & before.keys() & now.keys() or changed)
     return ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in keys)

@@ -84,6 +84,8 @@ DAGSTER_YAML = """\
 # The pipeline never overwrites this file.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 # One file for the events of all runs: half the time of one file a run.
 event_log_storage:
   module: dagster._core.storage.event_log

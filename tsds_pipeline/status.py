@@ -42,7 +42,7 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
         reasons += ("its export is gone or incomplete",)
     if failure:
         return NodeStatus(node, FAILED, (f"{failure} (its last result stays in use)", *reasons), artifact)
-    if artifact.header.problem and not reasons:
+    if artifact.header.problem:
         return NodeStatus(node, FAILED, (artifact.header.problem,), artifact)
     return NodeStatus(node, STALE if reasons else FRESH, reasons, artifact)
 

@@ -151,8 +151,12 @@ def _spread(sample: pl.DataFrame) -> pl.DataFrame:
 
 def _crowd(project: Project, solved: Artifact, sample: pl.DataFrame) -> Crowd | None:
     weight = (pl.col("count") / pl.col("density")).alias("weight")
+    # The same text in two sources is one example, not two near-duplicates.
+    examples = solved.frame.group_by("content_id", maintain_order=True).agg(
+        pl.col("source", "density").first(), pl.col("count").sum()
+    )
     crowded = (
-        near_duplicates(solved.frame)
+        near_duplicates(examples)
         .with_columns(weight)
         .sort("density", "source", "content_id", descending=[True, False, False])
     )

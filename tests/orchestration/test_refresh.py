@@ -24,7 +24,7 @@ from tsds_pipeline.graph import INPUT_ASSETS, nodes, observe
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.refresh import _Runner, project_instance
 from tsds_pipeline.project import Project
-from tsds_pipeline.results import load_selection
+from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.status import status
 from tsds_pipeline.storage import artifact_path, read_artifact
 
@@ -242,7 +242,9 @@ def test_lost_exports_are_made_again(project):
     assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
     assert bytes_of(project, "exports") == before
     (project / "exports" / "t1" / "epoch-0.jsonl").unlink()
-    assert made(refreshed(project)) == ["sampled_subset|t1"]
+    with (project / "exports" / "t0" / "epoch-0.jsonl").open("a") as file:
+        file.write("junk")
+    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
     assert bytes_of(project, "exports") == before
 
 
@@ -355,8 +357,13 @@ def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):
     again = [step for step in refreshed(project) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in again] == [("candidate_corpus|s1", "failed")], "still told"
     assert len(pl.read_parquet(project / "storage" / "quarantine" / "s1.parquet")) == 30
+    # What is drawn meanwhile says which file its records really came from.
+    set_settings(project, seed=1)
+    refreshed(project)
+    manifest = json.loads((project / "exports" / "t0" / "manifest.json").read_text())
     path.write_text(good)
     assert made(refreshed(project)) == ["candidate_corpus|s1"]
+    assert manifest["inputs"]["source_files|s1"] == observe(Project.load(project)).versions["source_files|s1"]
     assert_all_fresh(project)
 
 
@@ -425,3 +432,17 @@ def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     failed = [step for step in refreshed(project) if step.outcome == "failed"]
     assert [step.node for step in failed] == ["sampled_subset|t0"]
     assert "there are no more" in failed[0].reasons[0]
+    set_settings(project, alpha='"auto"', tasks__t0__size=5000)
+    steps = {step.node: step for step in refreshed(project)}
+    assert steps["selection_probabilities|t0"].outcome == "failed"
+    assert steps["sampled_subset|t0"].outcome == "waiting", "not drawn from a plan for another size"
+
+
+def test_a_sample_of_most_of_the_pool_is_warned_of(project):
+    set_settings(project, alpha='"auto"', tasks__t0__size=80)
+    made(refreshed(project))
+    found = {
+        t: load_result(project, "selection_probabilities", t).header.notes["warnings"] for t in ("t0", "t1")
+    }
+    assert found["t1"] == []
+    assert "can hardly follow the task" in found["t0"][0]

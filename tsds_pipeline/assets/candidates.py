@@ -55,9 +55,13 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         except TsdsError as error:
             context.log.error(str(error))
             last = stored(stage.observed.project.storage, stage.node)
-            frame = empty_corpus(stage.settings.vector_field) if last is None else last.frame
-            version = content_hash(frame) if last is None else last.version
-            return stage.stand_in(frame, {}, str(error), check="readable", version=version)
+            if last is None:
+                problem = f"{error} (until then it counts as empty)"
+                return stage.stand_in(
+                    empty_corpus(stage.settings.vector_field), {}, problem, check="readable"
+                )
+            problem = f"{error} (its last good content, {len(last.frame):,} records, stays in use)"
+            return stage.stand_in(last.frame, {}, problem, check="readable", last=last.header)
         corpus, bad = records.corpus, len(records.quarantine)
         return stage.result(
             corpus,
@@ -69,7 +73,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
                 "copies": int(corpus["count"].sum()) - len(corpus),
             },
             notes={"records_read": records.read, "quarantined": bad},
-            preview=corpus.select("content_id", "text", "count", "record_ids"),
+            preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=[
                 dg.AssetCheckResult(passed=True, check_name="readable", metadata={"quarantined": bad})
             ],

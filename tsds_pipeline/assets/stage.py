@@ -6,7 +6,7 @@ The computations are in ``stages`` and ``core``.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -18,7 +18,7 @@ from tsds_pipeline.graph import CODE_VERSIONS, Observed, header
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
-from tsds_pipeline.storage import Artifact, Draft, artifact_path, record_failure
+from tsds_pipeline.storage import Artifact, Draft, Header, artifact_path, record_failure
 
 PREVIEW_ROWS = 10
 EMBEDDING_CACHE = "embedding_cache"
@@ -114,12 +114,17 @@ class Stage:
         problem: str,
         *,
         check: str,
-        version: str | None = None,
         payloads: Mapping[str, Any] | None = None,
+        last: Header | None = None,
     ) -> dg.MaterializeResult[Draft]:
-        """What stays in use instead of content that cannot be made: ``frame``, with the failed ``check``."""
+        """What stays in use instead of content that cannot be made: ``frame``, with the failed ``check``.
+
+        Where that is what was there before, ``last`` says so: it is still made from what it was made from.
+        """
         content = (frame, *(p for p in (payloads or {}).values() if isinstance(p, np.ndarray)))
-        made = header(self.observed, self.node, made_from, *content, version=version, problem=problem)
+        made = header(self.observed, self.node, made_from, *content, problem=problem)
+        if last is not None:
+            made = replace(last, code=made.code, problem=problem)
         failed = dg.AssetCheckResult(passed=False, check_name=check, metadata={"problem": problem})
         return self._materialized(Draft(frame, made, payloads or {}), {"problem": problem}, frame, [failed])
 

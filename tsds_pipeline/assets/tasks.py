@@ -138,7 +138,12 @@ def selection_probabilities(
         table = probability_table(pool, solved.solution, query_embeddings.frame["record_id"], corpora)
         said = figures(settings, pool, solved, table)
         return stage.result(
-            table, made_from, content=(table,), notes=said, metadata=said, preview=table.drop("plan")
+            table,
+            made_from,
+            content=(table,),
+            notes=said,
+            metadata=said,
+            preview=table.select("probability", "distance", "density", "source", "id", "nearest_query"),
         )
 
 
@@ -178,7 +183,7 @@ def sampled_subset(
             content=(sample,),
             notes={"task": task, **drawn_as},
             metadata={**drawn_as, "by_source": by_source},
-            preview=sample.select("source", "id", "text", "probability"),
+            preview=sample.select("text", "probability", "distance", "source", "id"),
         )
         folder = stage.observed.project.exports / task
         export_sample(folder, sample, manifest(stage.observed, result.value.header, solved))

@@ -58,7 +58,7 @@ def print_head(summary: TaskSummary, title: str = "") -> None:
 
 def print_crowd(summary: TaskSummary) -> None:
     """What the density did about near-duplicates among the candidates with mass."""
-    crowd, with_mass = summary.crowd, summary.notes["candidates_with_mass"]
+    crowd, with_mass = summary.crowd, summary.notes["examples_with_mass"]
     if crowd is None:
         return _labelled("density", [f"none of the {with_mass:,} candidates with mass has near-duplicates"])
     lines = [f"{crowd.candidates:,} of the {with_mass:,} with mass have near-duplicates"]

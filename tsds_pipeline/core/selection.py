@@ -57,20 +57,20 @@ def select(
     candidates: np.ndarray,
     size: int,
     config: SelectionConfig | None = None,
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     counts: np.ndarray | None = None,
     ids: Sequence | None = None,
 ) -> Selection:
     """Draw ``size`` rows of ``candidates`` (N, dim) whose distribution follows ``queries`` (M, dim).
 
-    ``config`` defaults to SelectionConfig(), ``rng`` to a fresh generator. ``counts`` (N,) says how many copies a
-    row stands for; it is still drawn at most once an epoch. With ``ids`` (N,), distinct, which rows are drawn
-    depends on ``rng`` and the ids, not on the order of rows (up to exact ties of distance).
+    ``config`` defaults to SelectionConfig(), ``rng``, a generator or a seed, to a fresh one. ``counts`` (N,) says
+    how many copies a row stands for; it is still drawn at most once an epoch. With ``ids`` (N,), distinct, which
+    rows are drawn depends on ``rng`` and the ids, not on the order of rows (up to exact ties of distance).
 
     ValueError for input that cannot be used and where fewer than ``size`` candidates have mass.
     """
     config = SelectionConfig() if config is None else config
-    rng = np.random.default_rng() if rng is None else rng
+    rng = np.random.default_rng(rng)
     queries, candidates = _vectors(queries, candidates, config.normalize)
     _check_size(size, len(candidates), config.with_replacement)
     counts, names = _checked_counts(counts, len(candidates)), _checked_ids(ids, len(candidates))

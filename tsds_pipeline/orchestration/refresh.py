@@ -42,7 +42,7 @@ class Step:
 
     node: str
     outcome: str
-    """"fresh" (nothing to do), MADE, FAILED, or WAITING for one that failed and left nothing to use."""
+    """"fresh" (nothing to do), MADE, FAILED, or WAITING for one that failed; its last result stays."""
     reasons: tuple[str, ...] = ()
     """Why it was made, or what went wrong."""
     seconds: float = 0.0
@@ -55,6 +55,7 @@ class Refresh:
         self.observed: Observed = observe(project)
         self.nodes = wanted_nodes(self.observed, task, source)
         self._made_along: dict[str, Step] = {}
+        self._stuck: set[str] = set()
 
     def steps(self) -> Iterator[Step]:
         """Do it, one step a node, upstream first; a failure stops only what cannot do without it."""
@@ -67,6 +68,9 @@ class Refresh:
                 after = node_status(node, self.observed, versions)
                 if after.artifact is not None:
                     versions[node] = after.artifact.version
+                stands_in = after.artifact is not None and after.artifact.header.problem is not None
+                if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
+                    self._stuck.add(node)
                 yield step
 
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
@@ -78,6 +82,9 @@ class Refresh:
         before = node_status(node, self.observed, versions)
         if not before.due:
             return Step(node, before.state, before.reasons)
+        stuck = [name for name in upstream(node, self.observed) if name in self._stuck]
+        if stuck:
+            return Step(node, WAITING, (f"needs {describe(stuck[0])}",))
         run = [node, *self._missing_after(before)]
         started = time.perf_counter()
         error = runner.run(run)
@@ -109,7 +116,7 @@ class Refresh:
         after = node_status(node, self.observed, versions)
         if after.state == FAILED:
             return Step(node, FAILED, after.reasons, seconds)
-        reasons = ("missing",) if before.state == MISSING else before.reasons
+        reasons = {MISSING: ("missing",), FAILED: ("failed before",)}.get(before.state, before.reasons)
         return Step(node, MADE, reasons, seconds)
 
     def _missing_after(self, before: NodeStatus) -> list[str]:

@@ -38,7 +38,8 @@ def export_sample(folder: Path, sample: pl.DataFrame, manifest: Mapping[str, Any
     for (epoch,), rows in sample.group_by("epoch", maintain_order=True):
         text = "".join(line + "\n" for line in _lines(rows))
         name = f"epoch-{epoch}.jsonl"
-        files[name] = {"records": len(rows), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        data = text.encode()
+        files[name] = {"records": len(rows), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         write_atomically(folder / name, lambda path, text=text: path.write_text(text, "utf-8", newline="\n"))
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in _VERSIONS_OF}
@@ -55,7 +56,9 @@ def is_exported(folder: Path, version: str) -> bool:
     """Whether ``folder`` holds the whole export of the sample with the data version ``version``."""
     try:
         said = json.loads((folder / "manifest.json").read_text("utf-8"))
-        return said["data_version"] == version and all((folder / name).is_file() for name in said["files"])
+        sizes = {name: file["bytes"] for name, file in said["files"].items()}
+        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+        return said["data_version"] == version and whole
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -24,6 +24,7 @@ from tsds_pipeline.core.transport import (
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.pool import StoredPool
+from tsds_pipeline.stages.sample import sampling_units
 
 
 def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
@@ -35,6 +36,9 @@ def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
     if settings.fraction is not None:
         return max(1, round(settings.fraction * examples))
     return auto if settings.size == "auto" else int(settings.size)
+
+
+_LARGE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,13 @@ def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> Solved:
             raise TsdsError(
                 f"task {task}: {error}; see [tasks.{task}] and [selection] in tsds.toml"
             ) from None
-    return Solved(solution, auto, [str(warning.message) for warning in caught])
+    found = [str(warning.message) for warning in caught]
+    if settings.alpha == "auto" and size > _LARGE_SHARE * pool.examples:
+        found.append(
+            f"{size:,} examples are {size / pool.examples:.0%} of the {pool.examples:,} candidates: the sample can "
+            "hardly follow the task; ask for fewer, or add sources"
+        )
+    return Solved(solution, auto, found)
 
 
 def alpha_for(settings: ResolvedTask, pool: StoredPool, size: int) -> float | None:
@@ -112,7 +122,8 @@ def figures(settings: ResolvedTask, pool: StoredPool, solved: Solved, table: pl.
     """What a person wants to know about the solution; JSON types only."""
     solution = solved.solution
     sizes = solution.neighborhood_sizes
-    mass = table.group_by("source").agg(pl.col("probability").sum()).sort("probability", descending=True)
+    by_source = table.group_by("source", maintain_order=True).agg(pl.col("probability").sum())
+    mass = by_source.sort("probability", "source", descending=[True, False])
     scale = settings.distance_scale
     return {
         "algorithm": settings.algorithm,
@@ -144,7 +155,7 @@ def figures(settings: ResolvedTask, pool: StoredPool, solved: Solved, table: pl.
 
 def effective_size(table: pl.DataFrame) -> float:
     """1 / sum p^2 over sampling units: how many equally probable examples it would be."""
-    p = table.group_by("content_id").agg(pl.col("probability").sum())["probability"].to_numpy()
+    p = sampling_units(table)["probability"].to_numpy()
     return float(1.0 / np.square(p).sum()) if len(p) else 0.0
 
 
