@@ -1,6 +1,6 @@
 """The one scan of a project folder: its sources and tasks, their files and the versions of their contents.
 
-The sensor, the schedules, `tsds refresh` and `tsds status` all use it. Where files may be is in ``places``,
+Dagster, `tsds refresh` and `tsds status` all use it. Where files may be is in ``places``,
 how they are hashed without reading them again in ``file_hashes``; what they hold is read by ``corpus``.
 
 What is wrong with one source or task is its own ``problem`` and stops nothing else. What belongs to none of
