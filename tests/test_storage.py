@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -9,13 +8,15 @@ import pytest
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import (
+    Attempt,
     Draft,
     Header,
     artifact_path,
+    begin_attempt,
     content_hash,
     find_artifact,
     read_artifact,
-    read_failure,
+    read_attempt,
     record_failure,
     write_artifact,
     write_atomically,
@@ -134,16 +135,24 @@ storage.write_artifact(Path({str(path)!r}), draft)
     assert np.array_equal(artifact.vectors, VECTORS)
 
 
-def test_a_failure_is_noted_until_the_artifact_is_made(tmp_path):
+def test_an_attempt_is_noted_until_a_sound_artifact_is_made(tmp_path):
     path = artifact_path(tmp_path, "asset", "a")
-    assert read_failure(path) is None
+    assert read_attempt(path) is None
+    begin_attempt(path, {"x": "1"})
+    assert read_attempt(path) == Attempt({"x": "1"})
+    begin_attempt(path, {"x": "1"})
+    assert read_attempt(path) == Attempt({"x": "1"}, tries=2)
     record_failure(path, TsdsError("file x: mend it"))
-    assert read_failure(path) == "file x: mend it"
+    assert read_attempt(path) == Attempt({"x": "1"}, 2, ended=True, problem="file x: mend it")
+    begin_attempt(path, {"x": "2"})
+    assert read_attempt(path) == Attempt({"x": "2"})
     record_failure(path, KeyError("k"))
-    assert read_failure(path) == "KeyError: 'k'"
-    assert "KeyError" in json.loads((path.parent / "a.failed.json").read_text())["traceback"]
+    assert read_attempt(path).problem == "KeyError: 'k'"
+    assert "KeyError" in read_attempt(path).traceback
+    write_artifact(path, Draft(TABLE, Header("1", "1", problem="a stand-in")))
+    assert read_attempt(path) == Attempt({"x": "2"}, ended=True)
     write_artifact(path, Draft(TABLE, Header("1", "1")))
-    assert read_failure(path) is None
+    assert read_attempt(path) is None
 
 
 @pytest.mark.parametrize(

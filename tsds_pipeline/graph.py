@@ -132,6 +132,12 @@ def upstream(node: str, observed: Observed) -> list[str]:
     raise ValueError(f"{node} is not made by any asset")
 
 
+def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -> dict[str, str]:
+    """What ``node`` would be made from now: its code, and the data versions of those upstream that there are."""
+    known = {name: versions[name] for name in upstream(node, observed) if name in versions}
+    return {"code": CODE_VERSIONS[node.partition("|")[0]], **known}
+
+
 def nodes(observed: Observed) -> Iterator[str]:
     """Every node, each after its upstream: sources, the pool, then task by task."""
     sources = observed.sources
@@ -147,8 +153,13 @@ def nodes(observed: Observed) -> Iterator[str]:
 
 def stored(base: Path, node: str) -> Artifact | None:
     """What is stored for ``node``, None where nothing sound is."""
+    return find_artifact(node_path(base, node))
+
+
+def node_path(base: Path, node: str) -> Path:
+    """Where the artifact of ``node`` is."""
     asset, _, partition = node.partition("|")
-    return find_artifact(artifact_path(base, asset, partition or None))
+    return artifact_path(base, asset, partition or None)
 
 
 def header(

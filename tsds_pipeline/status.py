@@ -3,10 +3,21 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tsds_pipeline.graph import Observed, describe, nodes, stale_reasons, stored, upstream
+from tsds_pipeline.graph import (
+    Observed,
+    describe,
+    input_versions,
+    node_path,
+    nodes,
+    stale_reasons,
+    stored,
+    upstream,
+)
 from tsds_pipeline.stages.export import is_exported
-from tsds_pipeline.storage import Artifact, artifact_path, read_failure
+from tsds_pipeline.storage import Artifact, Attempt, read_attempt
 
+# What was killed is tried again by itself this often; what failed only when something changed.
+MAX_TRIES = 3
 FRESH, STALE, MISSING, FAILED = "fresh", "stale", "missing", "failed"
 _MOVING = (STALE, MISSING)
 
@@ -22,29 +33,37 @@ class NodeStatus:
     """Why it is not fresh, in plain words."""
     artifact: Artifact | None
     """What is stored, whatever its state."""
+    tried: bool = False
+    """Whether it failed with just these inputs: only a person, or a change, has it tried again."""
 
     @property
     def due(self) -> bool:
-        """Whether a refresh makes it again; what failed is tried again every time."""
+        """Whether a refresh makes it again; what failed is tried again whenever a person asks for one."""
         return self.state != FRESH
 
 
 def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> NodeStatus:
     """The status of ``node`` alone; ``versions`` are the current data versions of its upstream nodes."""
     asset, _, partition = node.partition("|")
-    base = observed.project.storage
-    failure = read_failure(artifact_path(base, asset, partition or None))
-    artifact = stored(base, node)
+    attempt = read_attempt(node_path(observed.project.storage, node))
+    failure = attempt.problem if attempt else None
+    tried = attempt is not None and _is_exhausted(attempt, input_versions(node, observed, versions))
+    artifact = stored(observed.project.storage, node)
     if artifact is None:
-        return NodeStatus(node, FAILED if failure else MISSING, (failure,) if failure else (), None)
+        return NodeStatus(node, FAILED if failure else MISSING, (failure,) if failure else (), None, tried)
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
     if asset == "sampled_subset" and not is_exported(observed.project.exports / partition, artifact.version):
         reasons += ("its export is gone or incomplete",)
     if failure:
-        return NodeStatus(node, FAILED, (f"{failure} (its last result stays in use)", *reasons), artifact)
+        failure = f"{failure} (its last result stays in use)"
+        return NodeStatus(node, FAILED, (failure, *reasons), artifact, tried)
     if artifact.header.problem:
-        return NodeStatus(node, FAILED, (artifact.header.problem,), artifact)
-    return NodeStatus(node, STALE if reasons else FRESH, reasons, artifact)
+        return NodeStatus(node, FAILED, (artifact.header.problem,), artifact, tried)
+    return NodeStatus(node, STALE if reasons else FRESH, reasons, artifact, tried)
+
+
+def _is_exhausted(attempt: Attempt, inputs: Mapping[str, str]) -> bool:
+    return attempt.inputs == inputs and (attempt.ended or attempt.tries >= MAX_TRIES)
 
 
 def status(observed: Observed) -> list[NodeStatus]:

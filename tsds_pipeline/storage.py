@@ -12,7 +12,7 @@ import os
 import secrets
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def write_artifact(path: Path, draft: Draft) -> Artifact:
     for stale in path.parent.glob(f"{path.stem}.*-*"):
         if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
             stale.unlink(missing_ok=True)
-    _failure_path(path).unlink(missing_ok=True)
+    _end_attempt(path, stands_in=header.problem is not None)
     return Artifact(path, header)
 
 
@@ -150,24 +150,60 @@ def find_artifact(path: Path) -> Artifact | None:
     return artifact if complete else None
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """The note, beside an artifact, that it was tried to make it again and no sound one came of it so far."""
+
+    inputs: dict[str, str]
+    """Data version of every input, and of the code, at that time."""
+    tries: int = 1
+    """How often it was tried with these inputs."""
+    ended: bool = False
+    """False while it is under way, and after its process was killed."""
+    problem: str | None = None
+    """Why it failed; None where it did not, or left a stand-in that says so itself."""
+    traceback: str | None = None
+
+
+def begin_attempt(path: Path, inputs: Mapping[str, str]) -> None:
+    """Note that the artifact at ``path``, which stays as it is, is about to be made again from ``inputs``."""
+    last = read_attempt(path)
+    tries = last.tries + 1 if last is not None and last.inputs == inputs else 1
+    _write_attempt(path, Attempt(dict(inputs), tries))
+
+
 def record_failure(path: Path, error: BaseException) -> None:
     """Note beside the artifact at ``path``, which stays as it is, that it could not be made again and why."""
     known = isinstance(error, TsdsError)
     text = str(error) if known else f"{type(error).__name__}: {error}"
-    note = {"problem": text, "traceback": None if known else "".join(traceback.format_exception(error))}
-    write_atomically(_failure_path(path), lambda p: p.write_text(json.dumps(note, indent=1), "utf-8"))
+    trace = None if known else "".join(traceback.format_exception(error))
+    last = read_attempt(path) or Attempt({})
+    _write_attempt(path, replace(last, ended=True, problem=text, traceback=trace))
 
 
-def read_failure(path: Path) -> str | None:
-    """Why the last attempt to make the artifact at ``path`` failed; None where it did not."""
+def read_attempt(path: Path) -> Attempt | None:
+    """The last attempt to make the artifact at ``path``; None where it gave a sound one, or there was none."""
     try:
-        return json.loads(_failure_path(path).read_text("utf-8"))["problem"]
+        return Attempt(**json.loads(_attempt_path(path).read_text("utf-8")))
     except FileNotFoundError:
         return None
 
 
-def _failure_path(path: Path) -> Path:
-    return path.with_suffix(".failed.json")
+def _end_attempt(path: Path, *, stands_in: bool) -> None:
+    last = read_attempt(path)
+    if last is not None and stands_in:
+        _write_attempt(path, replace(last, ended=True, problem=None, traceback=None))
+    elif last is not None:
+        _attempt_path(path).unlink(missing_ok=True)
+
+
+def _write_attempt(path: Path, attempt: Attempt) -> None:
+    text = json.dumps(asdict(attempt), indent=1, ensure_ascii=False)
+    write_atomically(_attempt_path(path), lambda p: p.write_text(text, "utf-8"))
+
+
+def _attempt_path(path: Path) -> Path:
+    return path.with_suffix(".attempt.json")
 
 
 def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:

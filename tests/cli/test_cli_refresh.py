@@ -1,5 +1,6 @@
 """`tsds refresh`: what it prints, its exit status, its lock, and Ctrl-C."""
 
+import json
 import re
 import signal
 import subprocess
@@ -107,7 +108,7 @@ def test_ctrl_c_and_going_on(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().startswith("error: interrupted; nothing that was complete is lost")
-    assert not list(tmp_path.rglob("*.failed.json"))
+    assert not [path for path in tmp_path.rglob("*.attempt.json") if json.loads(path.read_text())["problem"]]
     result = tsds("-p", tmp_path, "refresh")
     assert result.exit_code == 0
     made, fresh = map(int, re.findall(r"(\d+) (?:made|fresh)(?:,| in)", result.output)[-2:])

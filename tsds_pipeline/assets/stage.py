@@ -14,11 +14,20 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.encoders import embed, make_encoder
-from tsds_pipeline.graph import CODE_VERSIONS, Observed, header
+from tsds_pipeline.graph import (
+    CODE_VERSIONS,
+    Observed,
+    header,
+    input_versions,
+    node_path,
+    stored,
+    upstream,
+)
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
-from tsds_pipeline.storage import Artifact, Draft, Header, artifact_path, record_failure
+from tsds_pipeline.status import node_status
+from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 
 PREVIEW_ROWS = 10
 EMBEDDING_CACHE = "embedding_cache"
@@ -42,21 +51,30 @@ class Stage:
     node: str
     observed: Observed
     started: float
+    reasons: tuple[str, ...]
+    """Why it is made again, in plain words."""
 
     @classmethod
     @contextmanager
     def of(cls, context: dg.AssetExecutionContext, project: ProjectResource) -> Iterator["Stage"]:
         """The stage of the partition that ``context`` runs; what fails inside is noted for `tsds status`."""
+        started = time.perf_counter()
         asset = context.asset_key.to_user_string()
-        partition = context.partition_key if context.has_partition_key else None
-        stage = cls(f"{asset}|{partition}" if partition else asset, project.observe(), time.perf_counter())
+        node = f"{asset}|{context.partition_key}" if context.has_partition_key else asset
+        observed = project.observe()
         # Partitions can be added in the UI too, where nothing checks them.
         for kind, key in _keys(context):
-            stage.observed.require(kind, key)
+            observed.require(kind, key)
+        base, versions = observed.project.storage, dict(observed.versions)
+        for name in upstream(node, observed):
+            if name not in versions and (artifact := stored(base, name)) is not None:
+                versions[name] = artifact.version
+        before = node_status(node, observed, versions)
+        begin_attempt(node_path(base, node), input_versions(node, observed, versions))
         try:
-            yield stage
+            yield cls(node, observed, started, before.reasons or (before.state,))
         except Exception as error:
-            record_failure(artifact_path(stage.observed.project.storage, asset, partition), error)
+            record_failure(node_path(base, node), error)
             raise
 
     @property
@@ -142,6 +160,7 @@ class Stage:
             metadata={
                 "dagster/row_count": len(draft.frame),
                 "dagster/column_schema": column_schema(draft.frame),
+                "made_because": "; ".join(self.reasons),
                 "seconds": round(time.perf_counter() - self.started, 3),
                 "preview": preview_table(preview),
                 **metadata,

@@ -15,12 +15,12 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, observe, upstream
+from tsds_pipeline.graph import Observed, describe, node_path, observe, stored, upstream
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, MISSING, NodeStatus, node_status, wanted_nodes
-from tsds_pipeline.storage import artifact_path, read_failure, record_failure
+from tsds_pipeline.storage import read_attempt, record_failure
 
 # A node that was never made is made in one run with what follows it in the same partition.
 CHAINS = (
@@ -106,10 +106,9 @@ class Refresh:
 
     def _is_made(self, node: str) -> bool:
         """Whether ``node`` itself was made by a run in which something failed."""
-        after = node_status(node, self.observed, {})
-        asset, _, partition = node.partition("|")
-        failure = read_failure(artifact_path(self.observed.project.storage, asset, partition or None))
-        return after.artifact is not None and failure is None
+        attempt = read_attempt(node_path(self.observed.project.storage, node))
+        made = attempt is None or (attempt.ended and attempt.problem is None)
+        return made and stored(self.observed.project.storage, node) is not None
 
     def _judged(self, node: str, before: NodeStatus, versions: dict[str, str], seconds: float) -> Step:
         """A run that succeeded may still have stored a stand-in."""
@@ -166,10 +165,8 @@ class _Runner:
         while info is not None and info.cause is not None:
             info = info.cause
         text = info.message.strip() if info else "the run failed"
-        asset, _, partition = node.partition("|")
-        path = artifact_path(self._observed.project.storage, asset, partition or None)
         error = TsdsError(f"{text} (run {result.run_id})")
-        record_failure(path, error)
+        record_failure(node_path(self._observed.project.storage, node), error)
         return str(error)
 
 
