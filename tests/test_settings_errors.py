@@ -21,7 +21,7 @@ from tsds_pipeline.settings import (
     load_settings,
 )
 
-TABLES = "tables: corpus, encoder, pool, selection, sources, tasks"
+TABLES = "tables: corpus, dagster, encoder, pool, selection, sources, tasks"
 PATHS = "must be a path, or a list of paths, relative to the project folder (*, ? and ** allowed)"
 TEMPLATE = 'not a text template: put just the name of a field in every pair of braces, as in "{instruction}"'
 

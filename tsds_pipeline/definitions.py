@@ -1,20 +1,52 @@
 """The Dagster entry: everything that the UI, the daemon and `tsds refresh` run."""
 
+import os
+from functools import partial
+
 import dagster as dg
 
 from tsds_pipeline.assets import candidates, tasks
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.orchestration.automation import condition, sensors
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
+from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job, schedules
 from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.project import Project
+from tsds_pipeline.settings import DagsterSettings
+
+AUTOMATION = "TSDS_AUTOMATION"
+"""Environment variable: "on" has sensors and schedules run unless they were stopped in the UI."""
 
 
 def definitions(root: str | None = None) -> dg.Definitions:
     """The pipeline on the project folder ``root``; without it on the one that TSDS_PROJECT names."""
+    settings = _settings(root)
+    running = os.environ.get(AUTOMATION) == "on"
     project = ProjectResource(root=root)
+    assets = dg.load_assets_from_modules([candidates, tasks], automation_condition=condition(root))
+    owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))
     return dg.Definitions(
-        assets=[*input_specs(), *dg.load_assets_from_modules([candidates, tasks])],
+        assets=dg.map_asset_specs(owned, [*input_specs(), *assets]),
         resources={"project": project, "artifacts": ProjectIOManager(project=project)},
+        jobs=[refresh_job, redraw_job],
+        sensors=sensors(
+            settings, dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+        ),
+        schedules=schedules(
+            settings, dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
+        ),
+        # A process for each step would load everything again: two seconds.
+        executor=dg.in_process_executor,
     )
+
+
+def _settings(root: str | None) -> DagsterSettings:
+    """[dagster] of the project; its defaults where there is no usable project, as every run will say."""
+    try:
+        return Project.load(root).settings.dagster
+    except TsdsError:
+        return DagsterSettings()
 
 
 defs = definitions()

@@ -13,6 +13,7 @@ from pathlib import Path
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.project import Project
+from tsds_pipeline.redraws import redraws
 from tsds_pipeline.settings import (
     corpus_part,
     draw_part,
@@ -38,6 +39,12 @@ CODE_VERSIONS = {
     "sampled_subset": "1",
 }
 BY_SOURCE = ("candidate_corpus", "candidate_embeddings", "faiss_index", "kde_densities")
+# Assets of the same partitions, each made from the one before: one run makes all of them.
+CHAINS = (
+    ("candidate_corpus", "candidate_embeddings", "faiss_index"),
+    ("query_examples", "query_embeddings"),
+    ("selection_probabilities", "sampled_subset"),
+)
 # What is observed, not made: files of the user, and resolved settings.
 INPUTS_BY_SOURCE = ("source_files",)
 INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
@@ -91,7 +98,7 @@ def observe(project: Project) -> Observed:
     }
     for task in found.tasks:
         texts[f"solver_settings|{task}"] = solver_part(settings, task)
-        texts[f"draw_settings|{task}"] = draw_part(settings, task)
+        texts[f"draw_settings|{task}"] = draw_part(settings, task, redraws(project, task))
     versions = {node: content_hash(text) for node, text in texts.items()}
     for key, files in found.sources.items():
         texts[node := f"source_files|{key}"] = corpus_part(settings, key)
@@ -136,6 +143,15 @@ def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -
     """What ``node`` would be made from now: its code, and the data versions of those upstream that there are."""
     known = {name: versions[name] for name in upstream(node, observed) if name in versions}
     return {"code": CODE_VERSIONS[node.partition("|")[0]], **known}
+
+
+def chained(node: str) -> str | None:
+    """The node before ``node`` in its chain; None where it begins one."""
+    asset, _, partition = node.partition("|")
+    for chain in CHAINS:
+        if asset in chain[1:]:
+            return f"{chain[chain.index(asset) - 1]}|{partition}"
+    return None
 
 
 def nodes(observed: Observed) -> Iterator[str]:

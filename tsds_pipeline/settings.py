@@ -7,6 +7,7 @@ reported is in ``settings_errors``; which files the keys point to is found by ``
 import json
 import re
 import tomllib
+import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,27 @@ def _valid_template(template: str) -> str:
     return template
 
 
+def _valid_cron(cron: str) -> str:
+    # Slow to import, and needed only where somebody wrote one.
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(cron):
+        raise ValueError('not a cron expression: five fields, as in "0 3 * * *" (every night at three)')
+    return cron
+
+
+def _valid_timezone(name: str) -> str:
+    if name not in zoneinfo.available_timezones():
+        raise ValueError('not a time zone: a name such as "UTC" or "Europe/Berlin"')
+    return name
+
+
+def _valid_owner(owner: str) -> str:
+    if not re.fullmatch(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+        raise ValueError('an owner is "team:name" or an address such as "someone@example.org"')
+    return owner
+
+
 def _valid_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"a key has {KEY_RULE}")
@@ -77,6 +99,9 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Template = Annotated[Text, AfterValidator(_valid_template)]
+Cron = Annotated[str, AfterValidator(_valid_cron)]
+TimeZone = Annotated[str, AfterValidator(_valid_timezone)]
+Owner = Annotated[str, AfterValidator(_valid_owner)]
 Key = Annotated[str, AfterValidator(_valid_key)]
 # TOML gives lists and the settings hold tuples, so the tuple itself cannot be strict; its items still are.
 Keys = Annotated[tuple[str, ...], Field(strict=False)]
@@ -139,6 +164,7 @@ class SelectionSettings(_Table):
     epochs: Count = Field(1, description="a whole number from 1")
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number from 0, below 2**63")
     max_neighbors: Count | None = Field(None, description="a whole number from 1")
+    redraw: bool = Field(False, description="true or false")
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
@@ -187,6 +213,8 @@ class ResolvedTask:
     epochs: int
     seed: int
     max_neighbors: int | None
+    redraw: bool
+    """Whether the schedule `redraw` draws a fresh sample."""
     sources: tuple[str, ...] | None
     """Sorted; None means all of them."""
     exclude: tuple[str, ...]
@@ -199,6 +227,19 @@ class ResolvedTask:
         return tuple(sorted(allowed - set(self.exclude)))
 
 
+class DagsterSettings(_Table):
+    """[dagster]: when things happen by themselves. It decides no result; read when Dagster loads the project."""
+
+    refresh: Cron = Field("0 3 * * *", description='a cron expression such as "0 3 * * *"')
+    redraw: Cron = Field("0 5 * * 1", description='a cron expression such as "0 5 * * 1"')
+    timezone: TimeZone = Field("UTC", description='a time zone such as "Europe/Berlin"')
+    interval: Count = Field(15, description="a whole number of seconds from 1")
+    late_after: Positive = Field(24.0, description="a number of hours above 0")
+    owners: Annotated[tuple[Owner, ...], Field(strict=False)] = Field(
+        (), description='a list of "team:name" or addresses such as "someone@example.org"'
+    )
+
+
 class Settings(_Table):
     """The whole of tsds.toml."""
 
@@ -206,6 +247,7 @@ class Settings(_Table):
     pool: PoolSettings = PoolSettings()
     corpus: CorpusSettings = CorpusSettings()
     selection: SelectionSettings = SelectionSettings()
+    dagster: DagsterSettings = DagsterSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
 
@@ -318,8 +360,9 @@ def solver_part(settings: Settings, task: str) -> str:
     return _canonical(**{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto")
 
 
-def draw_part(settings: Settings, task: str) -> str:
-    """What decides which examples are drawn for ``task``, beside the probabilities."""
+def draw_part(settings: Settings, task: str, redraws: int = 0) -> str:
+    """What decides which examples are drawn for ``task``, beside the probabilities; see ``redraws``."""
     resolved = settings.resolved_task(task)
     names = ["size", "fraction", "with_replacement", "epochs", "seed"]
-    return _canonical(**{name: getattr(resolved, name) for name in names})
+    again = {"redraws": redraws} if redraws else {}
+    return _canonical(**{name: getattr(resolved, name) for name in names}, **again)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tsds_pipeline.graph import (
     Observed,
+    chained,
     describe,
     input_versions,
     node_path,
@@ -80,6 +81,34 @@ def status(observed: Observed) -> list[NodeStatus]:
         if own.artifact is not None:
             versions[node] = own.artifact.version
     return list(found.values())
+
+
+def next_nodes(observed: Observed) -> set[str]:
+    """What can be made at this moment so that nothing is made twice: what is due, with all upstream settled.
+
+    Upstream is settled when nothing there is due or under way. What was tried with the same inputs is left
+    alone, and so is what needs it. What follows in one run with another (``graph.CHAINS``) is asked for with it.
+    """
+    versions = dict(observed.versions)
+    unsettled: set[str] = set()
+    lacking: set[str] = set()
+    asked: set[str] = set()
+    for node in nodes(observed):
+        own = node_status(node, observed, versions)
+        if own.artifact is not None:
+            versions[node] = own.artifact.version
+        before = set(upstream(node, observed))
+        along = {chained(node)} & asked
+        held = (before - along) & (unsettled | lacking) or (before - along - versions.keys())
+        due = own.due and not own.tried
+        if not held and (due or along):
+            asked.add(node)
+        if (due and not held) or before & unsettled:
+            unsettled.add(node)
+        stands_in = own.artifact is not None and own.artifact.header.problem is not None
+        if own.due and not stands_in and (own.tried or before & lacking or before - versions.keys()):
+            lacking.add(node)
+    return asked
 
 
 def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> list[str]:

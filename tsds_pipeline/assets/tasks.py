@@ -13,6 +13,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.redraws import redraws
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
@@ -172,10 +173,12 @@ def sampled_subset(
         units = sampling_units(selection_probabilities.frame)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
-        drawn = draw_examples(task, settings, size, units)
+        again = redraws(stage.observed.project, task)
+        drawn = draw_examples(task, settings, size, units, again)
         sample = with_records(drawn, _corpora(stage.observed, task, made_from))
         certain = certain_share(settings, size, units)
-        drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "certain_share": certain}
+        drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "redraws": again}
+        drawn_as["certain_share"] = certain
         by_source = dict(sample["source"].value_counts(sort=True).iter_rows())
         result = stage.result(
             sample,

@@ -46,14 +46,28 @@ def changed_inputs(instance: dg.DagsterInstance, observed: Observed) -> list[dg.
     ]
 
 
-def register(instance: dg.DagsterInstance, observed: Observed) -> None:
-    """Make Dagster's partitions and input versions those of the project folder."""
+def partition_requests(
+    instance: dg.DagsterInstance, observed: Observed
+) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
+    """What makes Dagster's partitions those of the project folder."""
+    requests = []
     for definition, keys in ((SOURCES, observed.sources), (TASKS, observed.tasks)):
         known = set(instance.get_dynamic_partitions(definition.name))
         if added := [key for key in keys if key not in known]:
-            instance.add_dynamic_partitions(definition.name, added)
-        for key in sorted(known - set(keys)):
-            instance.delete_dynamic_partition(definition.name, key)
+            requests.append(definition.build_add_request(added))
+        if removed := sorted(known - set(keys)):
+            requests.append(definition.build_delete_request(removed))
+    return requests
+
+
+def register(instance: dg.DagsterInstance, observed: Observed) -> None:
+    """Make Dagster's partitions and input versions those of the project folder."""
+    for request in partition_requests(instance, observed):
+        if isinstance(request, dg.AddDynamicPartitionsRequest):
+            instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+        else:
+            for key in request.partition_keys:
+                instance.delete_dynamic_partition(request.partitions_def_name, key)
     for event in changed_inputs(instance, observed):
         instance.report_runless_asset_event(event)
 

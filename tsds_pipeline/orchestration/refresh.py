@@ -7,27 +7,21 @@ effect stops where it does; runs, events and metadata are in the UI like any oth
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, node_path, observe, stored, upstream
+from tsds_pipeline.graph import CHAINS, Observed, describe, node_path, observe, stored, upstream
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
 from tsds_pipeline.project import Project
-from tsds_pipeline.status import FAILED, MISSING, NodeStatus, node_status, wanted_nodes
+from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
 
-# A node that was never made is made in one run with what follows it in the same partition.
-CHAINS = (
-    ("candidate_corpus", "candidate_embeddings", "faiss_index"),
-    ("query_examples", "query_embeddings"),
-    ("selection_probabilities", "sampled_subset"),
-)
 MADE, WAITING = "made", "waiting"
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
@@ -49,20 +43,35 @@ class Step:
 
 
 class Refresh:
-    """One refresh of ``project``: of everything, or of what ``task`` or ``source`` needs."""
+    """One refresh of ``project``: of everything, of what ``task`` or ``source`` needs, or of some ``nodes``.
 
-    def __init__(self, project: Project, *, task: str | None = None, source: str | None = None):
+    ``nodes`` stand in order, upstream first; with ``from_scratch`` they are made whether or not they are due.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        task: str | None = None,
+        source: str | None = None,
+        nodes: Sequence[str] | None = None,
+        from_scratch: bool = False,
+    ):
         self.observed: Observed = observe(project)
-        self.nodes = wanted_nodes(self.observed, task, source)
+        self.nodes = wanted_nodes(self.observed, task, source) if nodes is None else list(nodes)
+        self._from_scratch = from_scratch
         self._made_along: dict[str, Step] = {}
         self._stuck: set[str] = set()
 
-    def steps(self) -> Iterator[Step]:
-        """Do it, one step a node, upstream first; a failure stops only what cannot do without it."""
-        with project_instance(self.observed.project) as instance:
+    def steps(self, instance: dg.DagsterInstance | None = None) -> Iterator[Step]:
+        """Do it, one step a node, upstream first; a failure stops only what cannot do without it.
+
+        The runs go to ``instance``, by default the project's own.
+        """
+        with nullcontext(instance) if instance else project_instance(self.observed.project) as instance:
             register(instance, self.observed)
             runner = _Runner(instance, self.observed)
-            versions = dict(self.observed.versions)
+            versions = self._known_versions()
             for node in self.nodes:
                 step = self._step(node, versions, runner)
                 after = node_status(node, self.observed, versions)
@@ -73,6 +82,15 @@ class Refresh:
                     self._stuck.add(node)
                 yield step
 
+    def _known_versions(self) -> dict[str, str]:
+        """The data versions of the inputs, and of what is stored upstream of the nodes and not among them."""
+        versions = dict(self.observed.versions)
+        for node in self.nodes:
+            for name in set(upstream(node, self.observed)) - versions.keys() - set(self.nodes):
+                if (artifact := stored(self.observed.project.storage, name)) is not None:
+                    versions[name] = artifact.version
+        return versions
+
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
         if node in self._made_along:
             return self._made_along.pop(node)
@@ -80,7 +98,7 @@ class Refresh:
         if lacking:
             return Step(node, WAITING, (f"needs {describe(lacking[0])}",))
         before = node_status(node, self.observed, versions)
-        if not before.due:
+        if not (before.due or self._from_scratch):
             return Step(node, before.state, before.reasons)
         stuck = [name for name in upstream(node, self.observed) if name in self._stuck]
         if stuck:
@@ -115,10 +133,11 @@ class Refresh:
         after = node_status(node, self.observed, versions)
         if after.state == FAILED:
             return Step(node, FAILED, after.reasons, seconds)
-        reasons = {MISSING: ("missing",), FAILED: ("failed before",)}.get(before.state, before.reasons)
-        return Step(node, MADE, reasons, seconds)
+        reasons = {MISSING: ("missing",), FAILED: ("failed before",), FRESH: ("from scratch",)}
+        return Step(node, MADE, reasons.get(before.state, before.reasons), seconds)
 
     def _missing_after(self, before: NodeStatus) -> list[str]:
+        """What was never made either and follows in one run."""
         if before.artifact is not None:
             return []
         asset, _, partition = before.node.partition("|")

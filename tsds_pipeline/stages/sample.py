@@ -36,11 +36,13 @@ def sampling_units(probabilities: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def draw_examples(task: str, settings: ResolvedTask, size: int, units: pl.DataFrame) -> pl.DataFrame:
+def draw_examples(
+    task: str, settings: ResolvedTask, size: int, units: pl.DataFrame, redraws: int = 0
+) -> pl.DataFrame:
     """``size`` draws an epoch out of ``units``, in order of (epoch, draw).
 
-    The random number of an example is a hash of (seed, task, epoch, content id): the draw depends on no order
-    and on no other task. There must be enough units, see :func:`drawable`.
+    The random number of an example is a hash of (seed, task, epoch, content id), and of the number of
+    ``redraws``: the draw depends on no order and on no other task. There must be enough units, see :func:`drawable`.
     """
     rows = draw(
         units["probability"].to_numpy(),
@@ -48,7 +50,7 @@ def draw_examples(task: str, settings: ResolvedTask, size: int, units: pl.DataFr
         epochs=settings.epochs,
         with_replacement=settings.with_replacement,
         ids=units["content_id"].to_list(),
-        key=json.dumps(["tsds", settings.seed, task]),
+        key=json.dumps(["tsds", settings.seed, task, *([redraws] if redraws else [])]),
     )
     places = {"epoch": np.repeat(np.arange(len(rows)), size), "draw": np.tile(np.arange(size), len(rows))}
     return units[rows.ravel()].with_columns(

@@ -1,0 +1,232 @@
+"""The automation evaluator at S sources x T tasks: exactly what a change touches, once, in any order of runs."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.automation_tick_evaluation_context import build_run_requests
+
+from tests.orchestration.changes import (
+    CHANGES,
+    S,
+    T,
+    everything,
+    lone_append,
+    near_append,
+    new_source,
+    of_task,
+    query_set,
+    set_selection,
+    whole_task,
+)
+from tests.projects import made, make_project, refreshed
+from tsds_pipeline.definitions import definitions
+from tsds_pipeline.graph import describe, input_versions, node_path, observe, stored, upstream
+from tsds_pipeline.orchestration.inputs import DATA_VERSION, register
+from tsds_pipeline.orchestration.refresh import _Runner, project_instance
+from tsds_pipeline.project import Project
+from tsds_pipeline.status import MAX_TRIES, status
+from tsds_pipeline.storage import begin_attempt
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project that is up to date."""
+    root = tmp_path_factory.mktemp("finished") / "project"
+    make_project(root, S, T)
+    assert set(made(refreshed(root))) == everything()
+    return root
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(finished, tmp_path / "project")
+
+
+class Daemon:
+    """What the daemon does, tick by tick: look, evaluate, run."""
+
+    def __init__(self, root: Path, instance: dg.DagsterInstance, worst_order: bool):
+        self.root, self.instance, self.worst_order = root, instance, worst_order
+        self.definitions = definitions(str(root))
+        self.cursor = None
+        self.done: list[str] = []
+
+    def tick(self) -> list[list[str]]:
+        """The runs that are asked for, as lists of nodes."""
+        register(self.instance, observe(Project.load(self.root)))
+        result = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        graph = self.definitions.get_repository_def().asset_graph
+        subsets = [r.true_subset for r in result.results if not r.true_subset.is_empty]
+        requests = build_run_requests(subsets, graph, {}, emit_backfills=False)
+        return [
+            [f"{key.to_user_string()}|{r.partition_key}" if r.partition_key else key.to_user_string()
+             for key in graph.toposorted_asset_keys if key in r.asset_selection]
+            for r in requests
+        ]  # fmt: skip
+
+    def run(self, runs: list[list[str]]) -> None:
+        """Do the ``runs`` of one tick: one after another, or (the worst order) all as if each were the first."""
+        self.done += [node for run in runs for node in run]
+        if not self.worst_order:
+            for run in runs:
+                self._execute(self.root, self.instance, run)
+            return
+        copies = [shutil.copytree(self.root, self.root.parent / f"copy-{i}") for i in range(len(runs))]
+        for copy, run in zip(copies, runs, strict=True):
+            with project_instance(Project.load(copy)) as instance:
+                self._execute(copy, instance, run)
+        for copy, run in zip(copies, runs, strict=True):
+            self._take(copy, run)
+            shutil.rmtree(copy)
+
+    def _execute(self, root: Path, instance: dg.DagsterInstance, run: list[str]) -> None:
+        _Runner(instance, observe(Project.load(root))).run(run)
+
+    def _take(self, copy: Path, run: list[str]) -> None:
+        """Bring over what ``run`` wrote in ``copy``, and tell the instance."""
+        for node in run:
+            asset, _, partition = node.partition("|")
+            here, there = (
+                root / "storage" / asset / Path(*partition.split("|")) for root in (self.root, copy)
+            )
+            here.parent.mkdir(parents=True, exist_ok=True)
+            for path in here.parent.glob(f"{here.name}.*"):
+                path.unlink()
+            for path in there.parent.glob(f"{there.name}.*"):
+                shutil.copy2(path, here.parent / path.name)
+            if asset == "sampled_subset":
+                shutil.copytree(
+                    copy / "exports" / partition, self.root / "exports" / partition, dirs_exist_ok=True
+                )
+            artifact = stored(self.root / "storage", node)
+            if artifact is not None:
+                self.instance.report_runless_asset_event(
+                    dg.AssetMaterialization(
+                        asset, partition=partition or None, tags={DATA_VERSION: artifact.version}
+                    )
+                )
+
+    def settle(self) -> list[str]:
+        """Tick until nothing is asked for; the nodes that were made since the beginning."""
+        for _ in range(12):
+            runs = self.tick()
+            if not runs:
+                return self.done
+            self.run(runs)
+        raise AssertionError("it does not come to rest")
+
+
+@pytest.fixture(params=[False, True], ids=["topological", "worst"])
+def daemon(request, project):
+    with project_instance(Project.load(project)) as instance:
+        yield Daemon(project, instance, request.param)
+
+
+def assert_all_fresh(root):
+    assert [
+        (describe(n.node), n.reasons) for n in status(observe(Project.load(root))) if n.state != "fresh"
+    ] == []
+    assert made(refreshed(root)) == []
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_a_change_makes_what_it_touches_once(daemon, change):
+    assert daemon.settle() == []
+    change.make(daemon.root)
+    done = daemon.settle()
+    assert max(Counter(done).values(), default=1) == 1
+    assert set(done) == change.expected | change.along
+    assert_all_fresh(daemon.root)
+
+
+def test_a_new_project_is_made_from_nothing(tmp_path):
+    make_project(tmp_path / "new", S, T)
+    with project_instance(Project.load(tmp_path / "new")) as instance:
+        done = Daemon(tmp_path / "new", instance, worst_order=False).settle()
+    assert sorted(done) == sorted(everything())
+    assert_all_fresh(tmp_path / "new")
+
+
+@pytest.mark.parametrize("tick", range(5))
+def test_changes_that_arrive_while_a_wave_is_under_way(daemon, tick):
+    """A near-duplicate for one source, then a query set and another record: nothing is lost, little done twice."""
+    near_append(daemon.root)
+    for _ in range(tick):
+        daemon.run(daemon.tick())
+    query_set(daemon.root)
+    lone_append(daemon.root)
+    asked = daemon.tick()
+    new_source(daemon.root)  # while these run
+    daemon.run(asked)
+    done = Counter(daemon.settle())
+    assert_all_fresh(daemon.root)
+    touched = {change.name: change.expected for change in CHANGES}
+    expected = touched["append of a near-duplicate"] | touched["query set"] | touched["new source"]
+    assert set(done) == expected
+    assert max(done.values()) <= 3, "once a change"
+    again = daemon.root.parent / "again"
+    shutil.copytree(daemon.root, again, ignore=shutil.ignore_patterns("storage", "exports", ".dagster"))
+    made(refreshed(again))
+    for path in (again / "exports").rglob("*.jsonl"):
+        assert path.read_bytes() == (daemon.root / path.relative_to(again)).read_bytes()
+
+
+def test_what_fails_is_not_tried_again_until_something_changes(daemon):
+    queries = daemon.root / "tasks" / "t0" / "query.jsonl"
+    good = queries.read_text()
+    queries.write_text(good + "{broken\n")
+    assert daemon.settle() == ["query_examples|t0", "query_embeddings|t0"]
+    set_selection(daemon.root, "alpha = 0.3")
+    assert set(daemon.settle()[2:]) == of_task("t1"), "others go on"
+    queries.write_text(good + "{broken in another way\n")
+    assert daemon.settle()[4:] == ["query_examples|t0", "query_embeddings|t0"]
+    queries.write_text(good)
+    assert daemon.settle()[6:] == ["query_examples|t0", "query_embeddings|t0"]
+    assert_all_fresh(daemon.root)
+
+
+def test_a_broken_source_is_told_once_and_blocks_nothing(daemon):
+    path = daemon.root / "sources" / "s1.jsonl"
+    good = path.read_text()
+    path.write_text("{broken\n" * 30 + good)
+    chain = ["candidate_corpus|s1", "candidate_embeddings|s1", "faiss_index|s1"]
+    assert daemon.settle() == chain
+    query_set(daemon.root)
+    assert set(daemon.settle()[3:]) == whole_task("t0")
+    path.write_text(good)
+    assert daemon.settle()[-3:] == chain
+    assert_all_fresh(daemon.root)
+
+
+def test_what_was_killed_is_tried_three_times(project):
+    set_selection(project, "seed = 7")
+    path = node_path(project / "storage", "sampled_subset|t1")
+    with project_instance(Project.load(project)) as instance:
+        daemon = Daemon(project, instance, worst_order=False)
+        for _ in range(MAX_TRIES):
+            assert daemon.tick() == [["sampled_subset|t1"]]
+            observed = observe(Project.load(project))
+            versions = observed.versions | {
+                name: stored(project / "storage", name).version
+                for name in upstream("sampled_subset|t1", observed)
+                if name not in observed.versions
+            }
+            begin_attempt(path, input_versions("sampled_subset|t1", observed, versions))  # and no more of it
+        assert daemon.tick() == []
+        (project / "tsds.toml").write_text(
+            (project / "tsds.toml").read_text().replace("seed = 7", "seed = 8")
+        )
+        assert daemon.settle() == ["sampled_subset|t1"]
+
+
+def test_what_is_lost_is_made_again(daemon):
+    before = {path: path.read_bytes() for path in (daemon.root / "exports").rglob("*.jsonl")}
+    shutil.rmtree(daemon.root / "exports" / "t0")
+    (daemon.root / "storage" / "query_neighbors" / "s1" / "t2.parquet").unlink()
+    assert set(daemon.settle()) == {"sampled_subset|t0", "query_neighbors|s1|t2"}
+    assert {path: path.read_bytes() for path in before} == before

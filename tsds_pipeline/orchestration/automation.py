@@ -1,0 +1,154 @@
+"""What happens by itself: looking at the project folder, and asking for what its changes make due.
+
+The condition is on the level of what is stored, not of events: a partition is asked for when what it was made
+from is not what is there now (``status.next_nodes``). So a missed tick, a restarted daemon or a `tsds refresh`
+beside it neither loses nor repeats anything, and a diamond in the graph is no trap.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import dagster as dg
+
+from tsds_pipeline.graph import Observed, describe, observe
+from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
+from tsds_pipeline.project import Project
+from tsds_pipeline.settings import DagsterSettings
+from tsds_pipeline.status import FRESH, NodeStatus, next_nodes, status, wanted_nodes
+
+UP_TO_DATE = dg.AssetCheckSpec(
+    "up_to_date",
+    asset="sampled_subset",
+    description="The sample follows its inputs. It fails when some of them changed, or failed, more than [dagster] "
+    "late_after hours ago: see what the check names, mend it, or start the automation or a refresh.",
+)
+
+
+def condition(root: str | None) -> dg.AutomationCondition:
+    """The automation condition of every asset of the pipeline on the project folder ``root``."""
+    automation = dg.AutomationCondition
+    return (
+        Due(root)
+        & ~automation.in_progress()
+        & ~automation.any_deps_in_progress()
+        & automation.all_deps_blocking_checks_passed()
+    )
+
+
+class Due(dg.AutomationCondition[dg.AssetKey]):
+    """True for the partitions that are due while everything upstream of them is settled."""
+
+    def __init__(self, root: str | None):
+        self.root = root
+
+    @property
+    def description(self) -> str:
+        return "Its inputs, settings or code are not those it was made from, and all upstream is settled"
+
+    def get_label(self) -> str:
+        return "due"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """See the class."""
+        nodes = [node.partition("|") for node in _asked(self.root, context.evaluation_time)]
+        keys = {key for asset, _, key in nodes if asset == context.key.to_user_string()}
+        if context.partitions_def is None:
+            subset = context.candidate_subset if keys else context.get_empty_subset()
+        else:
+            # A source or task that was found a moment ago is no partition before `project_inputs` told of it.
+            keys &= context.candidate_subset.expensively_compute_partition_keys()
+            subset = context.asset_graph_view.get_subset_from_partition_keys(
+                context.key, context.partitions_def, keys
+            )
+        return dg.AutomationResult(context, subset)
+
+
+@lru_cache(maxsize=1)
+def _asked(root: str | None, moment: datetime) -> frozenset[str]:
+    """One look for all assets of the tick of ``moment``."""
+    return frozenset(next_nodes(observe(Project.load(root))))
+
+
+def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
+    """What looks at the project folder, and what asks for runs."""
+    look = dg.SensorDefinition(
+        name="project_inputs",
+        evaluation_fn=_look,
+        required_resource_keys={"project"},
+        description="Looks at the project folder: adds and removes the partitions of sources and tasks, reports "
+        "changed files and settings, and tells which samples lag behind for too long. It starts no run.",
+        minimum_interval_seconds=settings.interval,
+        default_status=default,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        ask = dg.AutomationConditionSensorDefinition(
+            "automation",
+            target=dg.AssetSelection.all(),
+            description="Asks for the partitions whose inputs, settings or code changed, and for no others.",
+            minimum_interval_seconds=settings.interval,
+            default_status=default,
+            # A run for each partition starts at once; a backfill waits for a daemon of its own.
+            emit_backfills=False,
+            use_user_code_server=True,
+        )
+    return [look, ask]
+
+
+def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    observed = context.resources.project.observe()
+    requests = partition_requests(context.instance, observed)
+    events = changed_inputs(context.instance, observed)
+    lagging, verdicts = _lateness(observed, json.loads(context.cursor or "{}"), time.time())
+    problems = observed.scan.all_problems()
+    for problem in problems:
+        context.log.warning(problem)
+    found = f"{len(observed.sources)} sources, {len(observed.tasks)} tasks, {len(problems)} problems"
+    return dg.SensorResult(
+        dynamic_partitions_requests=requests,
+        asset_events=[*events, *verdicts],
+        cursor=json.dumps(lagging),
+        skip_reason=f"{found}; {len(events)} changed inputs were reported",
+    )
+
+
+def _lateness(
+    observed: Observed, before: Mapping[str, Any], now: float
+) -> tuple[dict[str, Any], list[dg.AssetCheckEvaluation]]:
+    """Since when each task lags behind, and what is to be told about it now.
+
+    ``before`` is what the last look returned: by task, "since" (seconds since the epoch) and whether it was "told".
+    """
+    limit = 3600 * observed.project.settings.dagster.late_after
+    found = {node.node: node for node in status(observed)}
+    lagging, verdicts = {}, []
+    for task in observed.tasks:
+        behind = [found[n] for n in wanted_nodes(observed, task, None) if found[n].state != FRESH]
+        last = before.get(task)
+        if behind:
+            since = last["since"] if last else now
+            late = now - since >= limit
+            lagging[task] = {"since": since, "told": late}
+            if late and not (last and last["told"]):
+                verdicts.append(_verdict(task, behind, (now - since) / 3600))
+        elif last and last["told"]:
+            verdicts.append(_verdict(task, [], 0.0))
+    return lagging, verdicts
+
+
+def _verdict(task: str, behind: list[NodeStatus], hours: float) -> dg.AssetCheckEvaluation:
+    """The evaluation of UP_TO_DATE for ``task``, whose nodes ``behind`` are not fresh for so many hours."""
+    reasons = [f"{describe(n.node)}: {n.state} ({'; '.join(n.reasons)})" for n in behind]
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("sampled_subset"),
+        check_name=UP_TO_DATE.name,
+        partition=task,
+        passed=not behind,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"hours": hours, "not_fresh": reasons[:20]},
+    )
