@@ -12,11 +12,8 @@ from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job, schedules
 from tsds_pipeline.orchestration.resources import ProjectResource
-from tsds_pipeline.project import Project
+from tsds_pipeline.project import AUTOMATION, Project
 from tsds_pipeline.settings import DagsterSettings
-
-AUTOMATION = "TSDS_AUTOMATION"
-"""Environment variable: "on" has sensors and schedules run unless they were stopped in the UI."""
 
 
 def definitions(root: str | None = None) -> dg.Definitions:

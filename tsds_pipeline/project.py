@@ -58,7 +58,8 @@ class Project:
     def prepare_dagster_home(self) -> Path:
         """:attr:`dagster_home`, with a dagster.yaml in it; one that is there stays as it is."""
         _make_folder(self.dagster_home)
-        _write_new(self.dagster_home / "dagster.yaml", DAGSTER_YAML)
+        runs = max(2, os.cpu_count() or 2)
+        _write_new(self.dagster_home / "dagster.yaml", DAGSTER_YAML.format(runs=runs))
         return self.dagster_home
 
 
@@ -79,6 +80,9 @@ def create_project(root: Path | str) -> Path:
     return folder
 
 
+AUTOMATION = "TSDS_AUTOMATION"
+"""Environment variable: with "on", sensors and schedules run unless they were stopped in the UI."""
+
 DAGSTER_YAML = """\
 # The Dagster instance of this project: runs and events go to SQLite files in this folder.
 # The pipeline never overwrites this file.
@@ -93,6 +97,34 @@ event_log_storage:
   config:
     base_dir:
       env: DAGSTER_HOME
+# Runs that wait for their turn start in order; of those that encode, one at a time.
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+    dequeue_use_threads: true
+concurrency:
+  runs:
+    max_concurrent_runs: {runs}
+  pools:
+    default_limit: 1
+    granularity: op
+# A run whose process was killed ends as failed, so that it can be made again.
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 30
+  free_slots_after_run_end_seconds: 30
+# Sensors and schedules at the same time: one that takes long holds up no other.
+sensors:
+  use_threads: true
+  num_workers: 2
+schedules:
+  use_threads: true
+  num_workers: 2
+retention:
+  sensor:
+    purge_after_days: {{skipped: 2, failure: 30, success: 30}}
 """
 
 GITIGNORE = """\

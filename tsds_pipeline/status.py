@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tsds_pipeline.graph import (
+    BY_SOURCE,
     Observed,
     chained,
     describe,
@@ -133,3 +134,13 @@ def _behind(ends: Iterable[str], observed: Observed) -> set[str]:
             found.add(node)
             waiting += upstream(node, observed)
     return found
+
+
+def task_nodes(observed: Observed, tasks: Iterable[str]) -> list[str]:
+    """The partitions of ``tasks`` alone, upstream first: nothing of the pool. TsdsError for an unknown task."""
+    chosen = set(tasks)
+    for task in sorted(chosen):
+        observed.require("task", task)
+    of_pool = (*BY_SOURCE, "pool_summary")
+    own = [node for node in nodes(observed) if node.partition("|")[0] not in of_pool]
+    return [node for node in own if node.rpartition("|")[2] in chosen]

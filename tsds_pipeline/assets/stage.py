@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.graph import (
     CODE_VERSIONS,
     Observed,
@@ -30,7 +31,6 @@ from tsds_pipeline.status import node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 
 PREVIEW_ROWS = 10
-EMBEDDING_CACHE = "embedding_cache"
 _LONGEST_CELL = 160
 
 
@@ -92,7 +92,7 @@ class Stage:
         project = self.observed.project
         encoder = make_encoder(project.settings.encoder, project.root)
         with progress_bar(f"encoding {whose}", log.info) as progress:
-            made = embed(records.frame, encoder, project.storage / EMBEDDING_CACHE, whose, progress)
+            made = embed(records.frame, encoder, project.storage / EMBEDDINGS, whose, progress)
         figures = {"encoded": made.encoded, "reused": made.reused}
         return self.result(
             records.frame.select("content_id", keep),

@@ -11,10 +11,13 @@ from typing import Any, NoReturn
 
 import click
 
+from tsds_pipeline.cli.backfill import backfill
 from tsds_pipeline.cli.demo import demo
 from tsds_pipeline.cli.dev import dev
+from tsds_pipeline.cli.gc import gc
 from tsds_pipeline.cli.init import init
 from tsds_pipeline.cli.project import project_option
+from tsds_pipeline.cli.redraw import redraw
 from tsds_pipeline.cli.refresh import refresh
 from tsds_pipeline.cli.select import select
 from tsds_pipeline.cli.show import show
@@ -84,5 +87,5 @@ def tsds(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, init, refresh, status, show, dev, select):
+for command in (demo, init, refresh, status, show, redraw, backfill, gc, dev, select):
     tsds.add_command(command)

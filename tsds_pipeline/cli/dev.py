@@ -17,6 +17,7 @@ import click
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.terminal import complain, say
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.project import AUTOMATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +38,18 @@ _PATIENCE = 15.0
     show_default=True,
     help="0 takes any that is free.",
 )
+@click.option(
+    "--automation/--no-automation",
+    default=True,
+    show_default=True,
+    help="Whether sensors and schedules run, unless they were switched in the UI.",
+)
 @project_option
 @click.pass_context
-def dev(ctx: click.Context, host: str, port: int) -> None:
+def dev(ctx: click.Context, host: str, port: int, automation: bool) -> None:
     """Open the Dagster UI on the project; Ctrl-C ends it.
 
+    While it is open, a changed file or setting is noticed within seconds, and what depends on it is made again.
     The UI has no login. It listens on this machine alone unless --host says otherwise.
 
     \b
@@ -56,7 +64,7 @@ def dev(ctx: click.Context, host: str, port: int) -> None:
         )
     _register(project)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with _dagster(project, host, port) as process:
+    with _dagster(project, host, port, automation) as process:
         say(f"starting the Dagster UI of {project.root}")
         if _answers(url, process):
             say(f"ready: {url}  (Ctrl-C ends it)")
@@ -102,12 +110,13 @@ def _register(project: "Project") -> None:
 
 
 @contextmanager
-def _dagster(project: "Project", host: str, port: int) -> "Iterator[subprocess.Popen]":
+def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Iterator[subprocess.Popen]":
     """Dagster's processes, in a group of their own that ends with the block."""
     environment = os.environ | {
         "TSDS_PROJECT": str(project.root),
         "DAGSTER_HOME": str(project.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        AUTOMATION: "on" if automation else "off",
         "PYTHONWARNINGS": "ignore",
     }
     command = [sys.executable, "-m", "dagster", "dev", "-m", "tsds_pipeline.definitions"]

@@ -4,7 +4,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,8 +40,8 @@ def refresh(ctx: click.Context, task: str | None, source: str | None) -> None:
         ctx.exit(1)
 
 
-def run_refresh(project: "Project", *, task: str | None = None, source: str | None = None) -> bool:
-    """Refresh ``project`` and tell about it; whether all went well."""
+def run_refresh(project: "Project", **wanted: Any) -> bool:
+    """Refresh ``project`` and tell about it; whether all went well. ``wanted`` as in :class:`Refresh`."""
     from tsds_pipeline.lock import refresh_lock
 
     started = time.monotonic()
@@ -50,7 +50,7 @@ def run_refresh(project: "Project", *, task: str | None = None, source: str | No
         warnings.simplefilter("ignore")
         from tsds_pipeline.orchestration.refresh import Refresh
 
-        work = Refresh(project, task=task, source=source)
+        work = Refresh(project, **wanted)
         steps = _follow(work.nodes, work.steps())
     scan = work.observed.scan
     _tell_failures(steps)

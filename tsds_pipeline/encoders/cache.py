@@ -15,6 +15,8 @@ import numpy as np
 from tsds_pipeline.encoders.shards import ID, Rows, read_shard, remove_abandoned, write_shard
 from tsds_pipeline.storage import write_atomically
 
+FOLDER = "embedding_cache"
+"""Its place in a project's storage/."""
 SHARD_BYTES = 64 * 2**20
 """Size of a full shard: what reading one vector costs at most."""
 MERGE_AT = 32
@@ -36,11 +38,16 @@ def as_ids(content_ids: list[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(content_ids)), dtype=ID)
 
 
+def encoder_folder(root: Path, fingerprint: str) -> Path:
+    """The folder under ``root`` of the encoder with this ``fingerprint``."""
+    return root / blake2b(fingerprint.encode(), digest_size=16).hexdigest()
+
+
 class VectorCache:
     """The vectors of the encoder with this ``fingerprint``, in a folder of its own under ``root``."""
 
     def __init__(self, root: Path, fingerprint: str):
-        self.folder = root / blake2b(fingerprint.encode(), digest_size=16).hexdigest()
+        self.folder = encoder_folder(root, fingerprint)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "encoder.json").exists():
             text = fingerprint + "\n"

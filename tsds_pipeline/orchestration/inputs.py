@@ -60,14 +60,22 @@ def partition_requests(
     return requests
 
 
-def register(instance: dg.DagsterInstance, observed: Observed) -> None:
-    """Make Dagster's partitions and input versions those of the project folder."""
-    for request in partition_requests(instance, observed):
+def apply_requests(
+    instance: dg.DagsterInstance,
+    requests: Iterable[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest],
+) -> None:
+    """Do at once what the daemon does with the ``requests`` of a sensor."""
+    for request in requests:
         if isinstance(request, dg.AddDynamicPartitionsRequest):
             instance.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
         else:
             for key in request.partition_keys:
                 instance.delete_dynamic_partition(request.partitions_def_name, key)
+
+
+def register(instance: dg.DagsterInstance, observed: Observed) -> None:
+    """Make Dagster's partitions and input versions those of the project folder."""
+    apply_requests(instance, partition_requests(instance, observed))
     for event in changed_inputs(instance, observed):
         instance.report_runless_asset_event(event)
 

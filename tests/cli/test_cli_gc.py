@@ -1,0 +1,68 @@
+"""`tsds gc`: what is gone leaves nothing behind, and nothing else is touched."""
+
+import os
+import shutil
+import time
+
+from tests.commands import tsds
+from tests.projects import refreshed
+from tsds_pipeline.encoders.cache import FOLDER, VectorCache
+from tsds_pipeline.graph import observe
+from tsds_pipeline.project import Project
+
+PASSING = (".lock", "file-hashes.json")
+
+
+def kept(root):
+    folders = root / "storage", root / "exports"
+    return {p: p.read_bytes() for f in folders for p in f.rglob("*") if p.is_file() and p.name not in PASSING}
+
+
+def test_what_is_gone_is_kept_until_gc(done, tmp_path):
+    (done / "sources" / "s1.jsonl").unlink()
+    shutil.rmtree(done / "tasks" / "t1")
+    refreshed(done)
+    before = kept(done)
+    assert [path for path in before if "s1" in path.name], "kept"
+    result = tsds("-p", done, "gc", "--dry-run")
+    assert result.exit_code == 0
+    assert "storage/candidate_corpus: there is no source s1" in result.output
+    assert "storage/sampled_subset: there is no task t1" in result.output
+    assert kept(done) == before
+    assert tsds("-p", done, "gc").exit_code == 0
+    after = kept(done)
+    assert not [
+        path for path in after if "s1" in path.relative_to(done).parts or path.name.startswith(("s1.", "t1."))
+    ]
+    assert (done / "exports" / "t1" / "manifest.json").exists(), "a trainer may be reading it"
+    assert {path: before[path] for path in after} == after
+    assert "0 B in 0 files" in tsds("-p", done, "gc").output
+    tsds("-p", done, "gc", "--exports")
+    assert not (done / "exports" / "t1").exists()
+    assert not [step for step in refreshed(done) if step.outcome != "fresh"]
+
+
+def test_a_fresh_project_has_no_garbage(done):
+    before = kept(done)
+    assert "0 B in 0 files and folders deleted" in tsds("-p", done, "gc", "--exports", "--embeddings").output
+    assert kept(done) == before
+
+
+def test_what_killed_processes_left(done):
+    old, new = (done / "storage" / "faiss_index" / f".s0.parquet.{n}.tmp" for n in (1, 2))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    assert "its writer was killed" in tsds("-p", done, "gc").output
+    assert not old.exists()
+    assert new.exists(), "its writer may be alive"
+
+
+def test_vectors_of_other_encoders(done):
+    folder = done / "storage" / FOLDER
+    present = VectorCache(folder, observe(Project.load(done)).settings["encoder_settings"]).folder
+    VectorCache(folder, "another encoder")
+    tsds("-p", done, "gc")
+    assert len(list(folder.iterdir())) == 2, "they took long to make"
+    assert "vectors of another encoder" in tsds("-p", done, "gc", "--embeddings").output
+    assert list(folder.iterdir()) == [present]

@@ -1,0 +1,30 @@
+"""`tsds backfill`: make the partitions of single tasks, and of nothing else."""
+
+import click
+
+from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.refresh import run_refresh
+
+
+@click.command()
+@click.option("--task", "tasks", metavar="TASK", multiple=True, required=True, help="Repeat it for several.")
+@click.option("--from-scratch", is_flag=True, help="Also what is fresh; texts that were encoded stay so.")
+@project_option
+@click.pass_context
+def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> None:
+    """Make the results of single tasks, from the candidates as they are now.
+
+    It touches no other task, and nothing of the sources: what is missing there is told, and a refresh makes it.
+
+    \b
+    Examples:
+        tsds backfill --task bbh
+        tsds backfill --task bbh --task gsm8k --from-scratch
+    """
+    from tsds_pipeline.graph import observe
+    from tsds_pipeline.status import task_nodes
+
+    project = chosen_project()
+    nodes = task_nodes(observe(project), tasks)
+    if not run_refresh(project, nodes=nodes, from_scratch=from_scratch):
+        ctx.exit(1)

@@ -1,0 +1,33 @@
+"""`tsds redraw`: a fresh sample with the same settings."""
+
+import click
+
+from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.refresh import run_refresh
+
+
+@click.command()
+@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+@project_option
+@click.pass_context
+def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
+    """Draw a fresh sample for TASK..., with the same settings and seed, as for another training run.
+
+    Only the samples are made again. Which draw it is stands in each manifest ("redraws"): project, settings and
+    that number give the same sample everywhere.
+
+    \b
+    Example:
+        tsds redraw bbh
+    """
+    from tsds_pipeline.graph import observe
+    from tsds_pipeline.redraws import add_redraw
+
+    project = chosen_project()
+    observed = observe(project)
+    for task in tasks:
+        observed.require("task", task)
+    for task in dict.fromkeys(tasks):
+        add_redraw(project, task)
+    if not run_refresh(project, nodes=[f"sampled_subset|{task}" for task in dict.fromkeys(tasks)]):
+        ctx.exit(1)
