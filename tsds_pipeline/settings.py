@@ -233,7 +233,7 @@ class DagsterSettings(_Table):
     refresh: Cron = Field("0 3 * * *", description='a cron expression such as "0 3 * * *"')
     redraw: Cron = Field("0 5 * * 1", description='a cron expression such as "0 5 * * 1"')
     timezone: TimeZone = Field("UTC", description='a time zone such as "Europe/Berlin"')
-    interval: Count = Field(15, description="a whole number of seconds from 1")
+    interval: Count = Field(10, description="a whole number of seconds from 1")
     late_after: Positive = Field(24.0, description="a number of hours above 0")
     owners: Annotated[tuple[Owner, ...], Field(strict=False)] = Field(
         (), description='a list of "team:name" or addresses such as "someone@example.org"'

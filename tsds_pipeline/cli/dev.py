@@ -121,6 +121,7 @@ def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Ite
     }
     command = [sys.executable, "-m", "dagster", "dev", "-m", "tsds_pipeline.definitions"]
     command += ["--host", host, "--port", str(port), "--log-level", "warning"]
+    command += ["--code-server-log-level", "warning"]
     # Each ends it as Ctrl-C does, also where a shell started it in the background, with SIGINT ignored.
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, _interrupt) for number in endings}

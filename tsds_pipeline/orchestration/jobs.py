@@ -20,14 +20,14 @@ class Wanted(dg.Config):
     source: str | None = None
 
 
-@dg.op(name="refresh", description="Makes whatever is missing or stale, as `tsds refresh` does.")
+@dg.op(name="refresh_project", description="Makes whatever is missing or stale, as `tsds refresh` does.")
 def refresh_op(context: dg.OpExecutionContext, config: Wanted, project: ProjectResource) -> None:
     loaded = project.load()
     with refresh_lock(loaded):
         _follow(context, Refresh(loaded, task=config.task, source=config.source))
 
 
-@dg.op(name="redraw", description="Draws a fresh sample for the task of the run's partition.")
+@dg.op(name="redraw_sample", description="Draws a fresh sample for the task of the run's partition.")
 def redraw_op(context: dg.OpExecutionContext, project: ProjectResource) -> None:
     loaded = project.load()
     project.observe().require("task", context.partition_key)
