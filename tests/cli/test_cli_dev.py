@@ -1,48 +1,44 @@
 """`tsds dev`: the Dagster UI for real, and what is refused before it starts."""
 
-import json
 import os
-import signal
 import socket
-import subprocess
-import urllib.request
 
 import pytest
 
-from tests.commands import TYPED, tsds
+from tests.commands import tsds
+from tests.dev_server import dev_server
 from tsds_pipeline.cli.dev import _is_loopback
 
 
-def ask(url, query):
-    body = json.dumps({"query": query}).encode()
-    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.load(response)["data"]
-
-
 def test_the_ui_starts_knows_the_project_and_ends(done):
-    process = subprocess.Popen(
-        [*TYPED, "-p", str(done), "dev", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout.readline() == f"starting the Dagster UI of {done}\n"
-        url = process.stdout.readline().split()[1]
-        nodes = ask(url, "{assetNodes {assetKey {path} partitionKeys}}")["assetNodes"]
-        partitions = {node["assetKey"]["path"][0]: node["partitionKeys"] for node in nodes}
-        assert partitions["candidate_corpus"] == ["s0", "s1"]
-        assert partitions["sampled_subset"] == ["t0", "t1"]
-        assert sorted(partitions["query_neighbors"]) == ["s0|t0", "s0|t1", "s1|t0", "s1|t1"]
-    finally:
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert output == "ending ...\n"
-    assert "Traceback" not in errors
+    with dev_server(done) as server:
+        nodes = server.ask("{assetNodes {assetKey {path} partitionKeys}}")["assetNodes"]
+    partitions = {node["assetKey"]["path"][0]: node["partitionKeys"] for node in nodes}
+    assert partitions["candidate_corpus"] == ["s0", "s1"]
+    assert partitions["sampled_subset"] == ["t0", "t1"]
+    assert sorted(partitions["query_neighbors"]) == ["s0|t0", "s0|t1", "s1|t0", "s1|t1"]
+    assert server.exit_status == 0
+    assert server.output == "ending ...\n"
+    assert "Traceback" not in server.errors
     assert not children(str(done))
+
+
+@pytest.mark.parametrize(("option", "status"), [("--automation", "RUNNING"), ("--no-automation", "STOPPED")])
+def test_the_automation_can_be_left_out(done, option, status):
+    with dev_server(done, option) as server:
+        found = server.ask(
+            "{repositoriesOrError {... on RepositoryConnection {nodes {"
+            "sensors {name sensorState {status}} schedules {name scheduleState {status}}}}}}"
+        )
+    (repository,) = found["repositoriesOrError"]["nodes"]
+    assert {s["name"]: s["sensorState"]["status"] for s in repository["sensors"]} == {
+        "automation": status,
+        "project_inputs": status,
+    }
+    assert {s["name"]: s["scheduleState"]["status"] for s in repository["schedules"]} == {
+        "fresh_samples": status,
+        "nightly_refresh": status,
+    }
 
 
 def children(project: str) -> list[str]:

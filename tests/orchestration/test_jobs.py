@@ -96,11 +96,15 @@ def test_the_redraw_job_draws_one_task_again(project):
 
 
 def tick(root, name):
-    schedule = definitions(str(root)).resolve_schedule_def(name)
+    repository = definitions(str(root)).get_repository_def()
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
-        context = dg.build_schedule_context(instance, resources={"project": ProjectResource(root=str(root))})
-        return schedule.evaluate_tick(context)
+        context = dg.build_schedule_context(
+            instance,
+            repository_def=repository,
+            resources={"project": ProjectResource(root=str(root))},
+        )
+        return repository.get_schedule_def(name).evaluate_tick(context)
 
 
 def test_only_tasks_that_want_fresh_samples_get_them(project):

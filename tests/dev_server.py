@@ -1,0 +1,79 @@
+"""`tsds dev` as a process of its own, and questions to it."""
+
+import json
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.commands import TYPED
+
+
+@dataclass
+class DevServer:
+    """A running `tsds dev`; ``output`` and ``errors`` are what it said, once it has ended."""
+
+    root: Path
+    url: str
+    output: str = ""
+    errors: str = ""
+    exit_status: int | None = None
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The data of the answer to a GraphQL ``query``."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, the first one first, with the partition and the names of the assets that each makes."""
+        query = """{runsOrError(limit: 500) {... on Runs {results {
+            runId status startTime endTime assetSelection {path} tags {key value}
+            stepStats {stepKey startTime endTime}}}}}"""
+        found = reversed(self.ask(query)["runsOrError"]["results"])
+        return [
+            run
+            | {
+                "tags": (tags := {tag["key"]: tag["value"] for tag in run["tags"]}),
+                "partition": tags.get("dagster/partition"),
+                "assets": [key["path"][0] for key in run["assetSelection"] or []],
+            }
+            for run in found
+        ]
+
+    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+        """What ``condition`` gives as soon as that is true."""
+        until = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < until, f"waited {seconds} s for {what}"
+            time.sleep(0.5)
+        return found
+
+
+@contextmanager
+def dev_server(root: Path, *options: str) -> Iterator[DevServer]:
+    """`tsds dev` on the project in ``root``, ended as Ctrl-C does."""
+    process = subprocess.Popen(
+        [*TYPED, "-p", str(root), "dev", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    server = DevServer(root, "")
+    try:
+        assert process.stdout.readline() == f"starting the Dagster UI of {root}\n"
+        server.url = process.stdout.readline().split()[1]
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        server.output, server.errors = process.communicate(timeout=60)
+        server.exit_status = process.returncode
