@@ -1,10 +1,16 @@
-"""What tests share: a quiet, offline, repeatable environment, and example data where there is some."""
+"""What tests share: a quiet, offline, repeatable environment, servers, and example data where there is some."""
 
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.servers import Bucket, WebServer
 
 # Before numpy or torch is imported: two workers on two cores must not start four threads each.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -13,6 +19,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+# Servers of the tests are on this machine.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 # No test sees the project or the Dagster instance of whoever runs it.
 for name in ("TSDS_PROJECT", "DAGSTER_HOME"):
     os.environ.pop(name, None)
@@ -27,6 +35,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("repeatable")
 
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -46,3 +60,36 @@ def shared_data() -> Path:
     if not (folder / "sources").is_dir():
         pytest.skip(f"no example data in {folder} (set TSDS_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture
+def web() -> Iterator["WebServer"]:
+    """A web server on this machine."""
+    from tests.servers import WebServer
+
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch) -> "Bucket":
+    """An empty bucket of the S3 server that the environment names."""
+    from tests.servers import Bucket
+
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    for name, value in S3_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(f"bucket-{secrets.token_hex(4)}")

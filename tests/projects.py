@@ -42,14 +42,18 @@ def records(key: str, vectors: np.ndarray) -> list[dict]:
     ]
 
 
+def as_jsonl(rows: Sequence[Mapping]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 def write_records(path: Path, rows: Sequence[Mapping]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    path.write_text(as_jsonl(rows), "utf-8")
 
 
 def append_records(path: Path, rows: Sequence[Mapping]) -> None:
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.write(as_jsonl(rows))
 
 
 def make_project(

@@ -22,7 +22,10 @@ from tsds_pipeline.settings import (
 )
 
 TABLES = "tables: corpus, dagster, encoder, pool, selection, sources, tasks"
-PATHS = "must be a path, or a list of paths, relative to the project folder (*, ? and ** allowed)"
+PATHS = (
+    "must be a path, or a list of paths, relative to the project folder, or a remote address "
+    "(*, ? and ** allowed)"
+)
 TEMPLATE = 'not a text template: put just the name of a field in every pair of braces, as in "{instruction}"'
 
 
@@ -118,11 +121,6 @@ def test_what_is_not_toml(content, expected, tmp_path):
         ("[tasks.t]\nsources = [1]", "[tasks.t] sources = [1]: must be a list of at least one source key"),
         ("[sources.a]\npath = []", f"[sources.a] path = []: {PATHS}"),
         ('[sources.a]\npath = ["x", 1]', f'[sources.a] path = ["x", 1]: {PATHS}'),
-        (
-            '[sources.a]\npath = ["x", "s3://bucket/y"]',
-            '[sources.a] path = ["x", "s3://bucket/y"]: remote '
-            "addresses are not supported yet: copy the files to a local folder and name that here",
-        ),
         (
             '[sources.a]\npath = "a\\u0000"',
             '[sources.a] path = "a\\u0000": no path can hold the character \\u0000',

@@ -1,21 +1,24 @@
 """The one scan of a project folder: its sources and tasks, their files and the versions of their contents.
 
 Dagster, `tsds refresh` and `tsds status` all use it. Where files may be is in ``places``,
-how they are hashed without reading them again in ``file_hashes``; what they hold is read by ``corpus``.
+how they are hashed without reading them again in ``file_hashes``, remote ones in ``remote_files``; what they hold
+is read by ``corpus``.
 
 What is wrong with one source or task is its own ``problem`` and stops nothing else. What belongs to none of
 them is in ``Scan.problems``.
 """
 
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
-from tsds_pipeline.places import FORMAT_RULE, FORMATS, Place, find_places, is_broken_link, shown
+from tsds_pipeline.file_names import FORMAT_RULE, FORMATS
+from tsds_pipeline.places import Place, find_places, is_broken_link, shown
 from tsds_pipeline.project import SETTINGS_FILE, Project
+from tsds_pipeline.remote_files import RemoteFile, fetch
 from tsds_pipeline.settings import Settings
 from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.storage import content_hash
@@ -27,16 +30,28 @@ class InputFiles:
 
     key: str
     paths: tuple[Path, ...]
-    """Absolute and sorted; empty when there is a problem."""
+    """Absolute and sorted, then the copies of ``remote``; empty when there is a problem."""
     version: str
-    """Hash (32 hex characters) of the names and bytes of the files, or of the problem."""
+    """Hash (32 hex characters) of the names and bytes of the files, or of the problem.
+
+    Of a remote file it is the address and what identifies the content (``RemoteFile.identity``).
+    """
     problem: str | None = None
     """Why the files cannot be used and what to do about it, in one line."""
+    remote: Mapping[Path, RemoteFile] = field(default_factory=dict)
+    """The remote files by the paths of their copies, which are there only after ``require``."""
+
+    @property
+    def names(self) -> dict[Path, str]:
+        """What messages call a file, where that is not its path."""
+        return {copy: file.name for copy, file in self.remote.items()}
 
     def require(self) -> tuple[Path, ...]:
-        """``paths``; the problem, if there is one, as a :class:`TsdsError`."""
+        """``paths``, all of them there; what is in the way of that as a :class:`TsdsError`."""
         if self.problem:
             raise TsdsError(self.problem)
+        for copy, file in self.remote.items():
+            fetch(file, copy)
         return self.paths
 
 
@@ -58,7 +73,7 @@ class Scan:
 
 
 def scan(project: Project) -> Scan:
-    """Look at the whole folder of ``project``; files that did not change are not read.
+    """Look at the whole folder of ``project``; files that did not change are not read, remote ones never.
 
     Raises :class:`TsdsError` only when sources/ or tasks/ is there and cannot be listed: what could not be
     seen must not pass for removed.
@@ -68,8 +83,8 @@ def scan(project: Project) -> Scan:
     task_places, task_problems = find_places(project.root, "task", settings.tasks)
     problems = [*source_problems, *task_problems, *_unknown_keys(settings, source_places, task_places)]
     with FileHashes(project.storage / "file-hashes.json") as hashes:
-        sources = {key: _inputs(project.root, key, places, hashes) for key, places in source_places.items()}
-        tasks = {key: _inputs(project.root, key, places, hashes) for key, places in task_places.items()}
+        sources = {key: _inputs(project, key, places, hashes) for key, places in source_places.items()}
+        tasks = {key: _inputs(project, key, places, hashes) for key, places in task_places.items()}
     if not sources:
         problems.append(
             f"sources/: no source yet: put a file ({FORMAT_RULE}) in it, as in sources/my-source.jsonl"
@@ -78,13 +93,15 @@ def scan(project: Project) -> Scan:
     return Scan(sources, tasks, tuple(problems), hints)
 
 
-def _inputs(root: Path, key: str, places: list[Place], hashes: FileHashes) -> InputFiles:
+def _inputs(project: Project, key: str, places: list[Place], hashes: FileHashes) -> InputFiles:
     try:
-        paths = _only_place(key, places).paths
-        contents = [(shown(root, path), _digest(root, path, hashes)) for path in paths]
-        return InputFiles(key, paths, content_hash(contents))
+        place = _only_place(key, places)
+        contents = [(shown(project.root, path), _digest(project.root, path, hashes)) for path in place.paths]
+        contents += [(file.address, file.identity) for file in place.remote]
     except TsdsError as error:
         return InputFiles(key, (), content_hash("problem", str(error)), str(error))
+    remote = {file.copy_in(project.storage / "remote"): file for file in place.remote}
+    return InputFiles(key, (*place.paths, *remote), content_hash(contents), remote=remote)
 
 
 def _only_place(key: str, places: list[Place]) -> Place:

@@ -1,7 +1,7 @@
 """Where the files of each source and task are: the folder convention, and ``path`` in tsds.toml.
 
 Names only: nothing here opens a file. Hashing what is found, and what the whole adds up to, is in
-``discovery``.
+``discovery``; what is at a remote address in ``path`` is asked by ``remote_files``.
 
 A source is ``sources/<source>.jsonl`` (or another format) or the files of ``sources/<source>/``; the queries
 of a task are ``tasks/<task>/query.jsonl`` or the files of ``tasks/<task>/query/``. Files that tsds.toml names
@@ -14,16 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tsds_pipeline.addresses import REMOTE
 from tsds_pipeline.errors import TsdsError, printable
+from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.project import SETTINGS_FILE
+from tsds_pipeline.remote_files import RemoteFile, remote_files
 from tsds_pipeline.settings import SourceSettings, TaskSettings
-
-FORMATS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
-FORMAT_RULE = ".jsonl, .jsonl.gz, .parquet or .csv"
-
-_TEMPORARY = ("~", ".tmp", ".part")
-_NOTES = {"README", "README.TXT", "LICENSE", "LICENSE.TXT"}
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,11 @@ class Place:
 
     name: str
     paths: tuple[Path, ...] = ()
-    """Absolute and sorted; there is one at least where there is no problem."""
+    """Absolute and sorted."""
     problem: str | None = None
+    """There is a file at least where there is none."""
+    remote: tuple[RemoteFile, ...] = ()
+    """Sorted."""
 
 
 def find_places(
@@ -77,12 +77,20 @@ def is_broken_link(path: Path) -> bool:
 def _named(root: Path, where: str, patterns: Iterable[str], problems: list[str]) -> Place:
     """What tsds.toml names."""
     paths: set[Path] = set()
+    remote: set[RemoteFile] = set()
     for pattern in patterns:
-        found = _matches(root, pattern, problems)
+        try:
+            if REMOTE.match(pattern):
+                found = remote_files(where, pattern, problems)
+                remote.update(found)
+            else:
+                found = _matches(root, pattern, problems)
+                paths.update(found)
+        except TsdsError as error:
+            return Place(where, problem=str(error))
         if not found:
             return Place(where, problem=f'{where}: no file ({FORMAT_RULE}) at "{printable(pattern)}"')
-        paths.update(found)
-    return Place(where, tuple(sorted(paths)))
+    return Place(where, tuple(sorted(paths)), remote=tuple(sorted(remote)))
 
 
 def _matches(root: Path, pattern: str, problems: list[str]) -> list[Path]:
@@ -90,7 +98,7 @@ def _matches(root: Path, pattern: str, problems: list[str]) -> list[Path]:
     found = glob.glob(pattern.replace("[", "[[]"), root_dir=root, recursive=True)
     paths = [Path(os.path.normpath(root / match)) for match in found]
     if "*" in pattern or "?" in pattern:
-        paths = [path for path in paths if not (os.path.isdir(path) or _passed_over(path.name))]
+        paths = [path for path in paths if not (os.path.isdir(path) or is_passed_over(path.name))]
     elif paths and os.path.isdir(paths[0]):
         return list(_folder(root, paths[0], problems).paths)
     return _supported(root, paths, problems)
@@ -179,12 +187,7 @@ def _top(root: Path, name: str) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder / name for name in os.listdir(folder) if not _passed_over(name))
-
-
-def _passed_over(name: str) -> bool:
-    notes = name.upper() in _NOTES or name.lower().endswith(".md")
-    return notes or name.startswith(".") or name.endswith(_TEMPORARY)
+    return sorted(folder / name for name in os.listdir(folder) if not is_passed_over(name))
 
 
 def _supported(root: Path, paths: Iterable[Path], problems: list[str]) -> list[Path]:
@@ -206,4 +209,5 @@ def _supported(root: Path, paths: Iterable[Path], problems: list[str]) -> list[P
 
 def _stem(path: Path) -> str | None:
     """The name without its format; None when the format is not one that is read."""
-    return next((path.name.removesuffix(f) for f in FORMATS if path.name.endswith(f)), None)
+    suffix = format_of(path.name)
+    return None if suffix is None else path.name.removesuffix(suffix)

@@ -24,11 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from tsds_pipeline.addresses import check_address
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
 from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, undecodable
-
-REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def _as_list(value: object) -> object:
@@ -38,10 +37,9 @@ def _as_list(value: object) -> object:
 def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
     if any("\0" in path for path in paths):
         raise ValueError("no path can hold the character \\u0000")
-    if any(REMOTE.match(path) for path in paths):
-        raise ValueError(
-            "remote addresses are not supported yet: copy the files to a local folder and name that here"
-        )
+    for path in paths:
+        if "://" in path:
+            check_address(path)
     return paths
 
 
@@ -113,7 +111,9 @@ Paths = Annotated[
 ]
 
 TEMPLATE = 'a text that names fields, as in "{instruction}\\n{output}"'
-PATHS = "a path, or a list of paths, relative to the project folder (*, ? and ** allowed)"
+PATHS = (
+    "a path, or a list of paths, relative to the project folder, or a remote address (*, ? and ** allowed)"
+)
 
 
 class _Table(BaseModel):

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from tsds_pipeline.addresses import without_secrets
 from tsds_pipeline.errors import TsdsError, printable
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -129,4 +130,5 @@ def _toml_key(key: str) -> str:
 def _toml_value(value: object) -> str:
     in_toml = isinstance(value, float)  # nan and inf, unlike in JSON
     text = repr(value) if in_toml else printable(json.dumps(value, ensure_ascii=False, default=str))
+    text = without_secrets(text)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."

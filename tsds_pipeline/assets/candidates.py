@@ -84,8 +84,10 @@ def _read(stage: Stage, source: str) -> SourceRecords:
     """The source's records; the quarantine table is stored whether or not there are too many bad ones."""
     settings, own = stage.settings, stage.settings.sources.get(source)
     max_chars, max_quarantined = corpus_limits(settings, source)
+    files = stage.observed.scan.sources[source]
     records = read_source(
-        stage.observed.scan.sources[source].require(),
+        files.require(),
+        names=files.names,
         template=own.text if own else None,
         max_chars=max_chars,
         vector_field=settings.vector_field,

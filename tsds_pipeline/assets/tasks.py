@@ -44,8 +44,10 @@ def query_examples(
     with Stage.of(context, project) as stage:
         task = context.partition_key
         settings = stage.settings
+        files = stage.observed.scan.tasks[task]
         queries = read_queries(
-            stage.observed.scan.tasks[task].require(),
+            files.require(),
+            names=files.names,
             template=settings.resolved_task(task).text,
             max_chars=settings.corpus.max_chars,
             vector_field=settings.vector_field,

@@ -4,7 +4,6 @@ What makes a record bad is decided where it is read (``lines`` to ``records``), 
 """
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -28,13 +27,11 @@ class Quarantined(NamedTuple):
     excerpt: str
 
 
-def quarantined(path: Path, line: int, error: BadRecord, raw: bytes | dict[str, Any]) -> Quarantined:
-    """The row for a record of ``path``; ``raw`` is what stands there, or its fields."""
+def quarantined(file: str, line: int, error: BadRecord, raw: bytes | dict[str, Any]) -> Quarantined:
+    """The row for a record of ``file``; ``raw`` is what stands there, or its fields."""
     text = raw[: 4 * EXCERPT_CHARS].decode(errors="replace") if isinstance(raw, bytes) else _json(raw)
     reason = " ".join(str(error).split())
-    return Quarantined(
-        str(path), line, _shortened(reason, REASON_CHARS), _shortened(text.strip(), EXCERPT_CHARS)
-    )
+    return Quarantined(file, line, _shortened(reason, REASON_CHARS), _shortened(text.strip(), EXCERPT_CHARS))
 
 
 def quarantine_table(bad: list[Quarantined]) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 Formats are known to ``reading``, what makes a record to ``records``, copies and variants to ``tables``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,28 +44,39 @@ class SourceRecords:
 
 
 def read_source(
-    paths: Sequence[Path], *, template: str | None, max_chars: int, vector_field: str | None
+    paths: Sequence[Path],
+    *,
+    template: str | None,
+    max_chars: int,
+    vector_field: str | None,
+    names: Mapping[Path, str] | None = None,
 ) -> SourceRecords:
-    """Read the candidates in ``paths``.
+    """Read the candidates in ``paths``; ``names`` says what messages call a file, where that is not its path.
 
     The text of a record is made by ``template``, or found (``fields.SHAPES``), and has at most ``max_chars``
     characters; ``vector_field`` names the field of vectors given with the data. What is wrong with a record
     is in the quarantine. Raises :class:`TsdsError` for a file that cannot be read as a whole, and for a
     template that is not understood.
     """
-    rows, quarantine = _read(paths, template, max_chars, vector_field)
+    rows, quarantine = _read(paths, _named(paths, names), template, max_chars, vector_field)
     return SourceRecords(collapsed(rows), quarantine, len(rows) + len(quarantine))
 
 
 def read_queries(
-    paths: Sequence[Path], *, template: str | None, max_chars: int, vector_field: str | None
+    paths: Sequence[Path],
+    *,
+    template: str | None,
+    max_chars: int,
+    vector_field: str | None,
+    names: Mapping[Path, str] | None = None,
 ) -> pl.DataFrame:
     """Read a query set: ``content_id``, ``record_id``, ``text``, ``record`` (and ``vector``), sorted.
 
     Copies stay rows: a query that stands twice weighs twice. Raises :class:`TsdsError` for what
     ``read_source`` refuses, for any record that cannot be used and for an empty set.
     """
-    rows, quarantine = _read(paths, template, max_chars, vector_field)
+    named = _named(paths, names)
+    rows, quarantine = _read(paths, named, template, max_chars, vector_field)
     if len(quarantine):
         n = len(quarantine)
         raise TsdsError(
@@ -73,7 +84,7 @@ def read_queries(
             f"repair or remove {'it' if n == 1 else 'them'}: every query counts"
         )
     if rows.is_empty():
-        raise TsdsError(f"{', '.join(map(str, paths))}: holds no query records: add at least one")
+        raise TsdsError(f"{', '.join(named)}: holds no query records: add at least one")
     return rows.drop("file", "line").sort("content_id", "record_id", "record")
 
 
@@ -97,27 +108,38 @@ def check_quarantine(records: SourceRecords, max_quarantined: float, name: str, 
     )
 
 
+def _named(paths: Sequence[Path], names: Mapping[Path, str] | None) -> list[str]:
+    return [(names or {}).get(path, str(path)) for path in paths]
+
+
 def _read(
-    paths: Sequence[Path], template: str | None, max_chars: int, vector_field: str | None
+    paths: Sequence[Path],
+    named: Sequence[str],
+    template: str | None,
+    max_chars: int,
+    vector_field: str | None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The usable records of ``paths``, one row each, and the quarantine table."""
     rules = RecordRules(None if template is None else Template(template), max_chars, vector_field)
     table, bad = RowTable(with_vectors=vector_field is not None), []
-    for number, path in enumerate(paths):
-        for raw in read_records(path, max_chars):
-            try:
-                if raw.reason:
-                    raise BadRecord(raw.reason)
-                table.add(number, raw.line, rules.identify(raw.fields))
-            except BadRecord as error:
-                bad.append(quarantined(path, raw.line, error, raw.raw or raw.fields))
+    for number, (path, name) in enumerate(zip(paths, named, strict=True)):
+        try:
+            for raw in read_records(path, max_chars):
+                try:
+                    if raw.reason:
+                        raise BadRecord(raw.reason)
+                    table.add(number, raw.line, rules.identify(raw.fields))
+                except BadRecord as error:
+                    bad.append(quarantined(name, raw.line, error, raw.raw or raw.fields))
+        except TsdsError as error:
+            raise TsdsError(str(error).replace(str(path), name)) from None
     rows = table.frame()
     if vector_field is not None:
         rows, odd = split_by_length(rows)
-        bad += [_odd_length(paths, row, rows.schema["vector"].shape[0]) for row in odd.iter_rows(named=True)]
+        bad += [_odd_length(named, row, rows.schema["vector"].shape[0]) for row in odd.iter_rows(named=True)]
     return rows, quarantine_table(bad)
 
 
-def _odd_length(paths: Sequence[Path], row: dict[str, Any], dim: int) -> Quarantined:
+def _odd_length(named: Sequence[str], row: dict[str, Any], dim: int) -> Quarantined:
     error = BadRecord(f"the vector has {len(row['vector'])} numbers, in most records it has {dim}")
-    return quarantined(paths[row["file"]], row["line"], error, row["record"].encode())
+    return quarantined(named[row["file"]], row["line"], error, row["record"].encode())

@@ -1,0 +1,103 @@
+"""Servers of remote files, on this machine: a web server that counts, and S3."""
+
+import hashlib
+import http.server
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from email.utils import formatdate
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Self
+
+from tests.projects import as_jsonl
+
+
+class WebServer:
+    """Serves ``files`` by path and notes in ``requests`` what it was asked. It can be stopped and started again."""
+
+    def __init__(self):
+        self.files: dict[str, bytes] = {}
+        self.headers: Callable[[bytes], dict[str, str]] = etag
+        self.status = HTTPStatus.OK
+        self.requests: list[str] = []
+        self.halfway: Callable[[], None] = lambda: None
+        """Called when half of a body is sent."""
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self._answer(with_body=False)
+
+            def do_GET(self):
+                self._answer(with_body=True)
+
+            def log_message(self, *_: object):
+                pass
+
+            def _answer(self, with_body: bool):
+                owner._answer(self, with_body)
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def address(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._port}/{path}"
+
+    def asked(self, method: str) -> list[str]:
+        """The paths that ``method`` was asked of."""
+        return [path for name, path in map(str.split, self.requests) if name == method]
+
+    def _answer(self, handler: http.server.BaseHTTPRequestHandler, with_body: bool) -> None:
+        path = handler.path.removeprefix("/")
+        self.requests.append(f"{handler.command} {path}")
+        body = self.files.get(path)
+        handler.send_response(self.status if body is not None else HTTPStatus.NOT_FOUND)
+        body = body or b""
+        for name, value in (self.headers(body) | {"Content-Length": str(len(body))}).items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        if with_body:
+            half = len(body) // 2
+            handler.wfile.write(body[:half])
+            self.halfway()
+            handler.wfile.write(body[half:])
+
+
+def etag(body: bytes) -> dict[str, str]:
+    return {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}
+
+
+def last_modified(_: bytes) -> dict[str, str]:
+    return {"Last-Modified": formatdate(time.time() - 3600, usegmt=True)}
+
+
+class Bucket:
+    """One bucket of the S3 server that the environment names, the same for the whole session."""
+
+    def __init__(self, name: str):
+        self._client, self.name = _client(), name
+        self._client.create_bucket(Bucket=name)
+
+    def put(self, key: str, content: bytes | Sequence[Mapping]) -> None:
+        body = content if isinstance(content, bytes) else as_jsonl(content).encode()
+        self._client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def address(self, path: str) -> str:
+        return f"s3://{self.name}/{path}"
+
+
+@cache
+def _client() -> Any:
+    import boto3
+
+    return boto3.client("s3")

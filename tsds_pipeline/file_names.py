@@ -1,0 +1,20 @@
+"""Which files are input, by their names alone. The rule is the same on disk (``places``) and elsewhere
+(``remote_files``).
+"""
+
+FORMATS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
+FORMAT_RULE = ".jsonl, .jsonl.gz, .parquet or .csv"
+
+_TEMPORARY = ("~", ".tmp", ".part")
+_NOTES = {"README", "README.TXT", "LICENSE", "LICENSE.TXT"}
+
+
+def format_of(name: str) -> str | None:
+    """Which of :data:`FORMATS` a file is in; None when it is not one that is read."""
+    return next((f for f in FORMATS if name.endswith(f)), None)
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file is no input and nothing to complain of: hidden, temporary, a note."""
+    notes = name.upper() in _NOTES or name.lower().endswith(".md")
+    return notes or name.startswith(".") or name.endswith(_TEMPORARY)

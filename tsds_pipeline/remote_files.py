@@ -1,0 +1,274 @@
+"""Files at remote addresses, through fsspec: which there are, what identifies their content, and copies of them.
+
+A scan only asks the server: no content is downloaded before a run needs it (:func:`fetch`). How often a request
+is repeated is left to fsspec and the library of the protocol, within the limits that stand here. Credentials
+and everything else about a connection are theirs to find in the environment (AWS_ACCESS_KEY_ID,
+GOOGLE_APPLICATION_CREDENTIALS, ~/.netrc, FSSPEC_S3_ANON, ...); what is found there wins over the limits.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsds_pipeline.addresses import WEB, protocol_of, server_of, without_secrets
+from tsds_pipeline.errors import TsdsError, printable
+from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
+from tsds_pipeline.storage import content_hash, write_atomically
+
+CONNECT_S = 5
+READ_S = 15
+# A server that took longer than the first to fail is not asked again for the second: every stage of a run scans.
+SLOW_S = 2
+FORGET_S = 60
+
+_S3 = ("s3", "s3a")
+_GCS = ("gs", "gcs")
+# As the protocols call them, without marks and in lower case. The first that is there counts.
+_OF_CONTENT = ("etag", "md5", "md5hash", "contentmd5", "digest", "sha256", "sha", "blobid", "crc32c")
+_OF_CHANGE = ("lastmodified", "mtime", "modified", "modificationtime", "modify")
+
+_NOWHERE = logging.NullHandler()
+_failed_slowly: dict[str, tuple[float, str]] = {}
+
+
+@dataclass(frozen=True, order=True)
+class RemoteFile:
+    """One remote file as it was listed."""
+
+    address: str
+    identity: str
+    """Hash (32 hex characters) of the address and of what the server says identifies the content.
+
+    That is the ETag, else a checksum, else the time of the last change together with the size: whatever the
+    entries of fsspec's listing (``info``) hold. Its ``ukey`` and ``checksum`` are of no use here: over HTTP they
+    hash the address alone, and in general every detail, such as the class of storage, identifying or not.
+    """
+    where: str
+    """The key in tsds.toml that names it."""
+
+    @property
+    def name(self) -> str:
+        """The address in messages."""
+        return printable(self.address)
+
+    def copy_in(self, folder: Path) -> Path:
+        """Where below ``folder`` its copy is; no two versions of a file have the same."""
+        return folder / content_hash(self.address) / f"{self.identity}{format_of(self.address)}"
+
+
+def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFile]:
+    """The files at ``address``: a file, a folder (those right inside) or a pattern with ``*``, ``?`` and ``**``.
+
+    ``problems`` gets a line for what lies there and is not read. Raises :class:`TsdsError` where the server does
+    not tell, or does not tell what identifies a file.
+    """
+    web, pattern = protocol_of(address) in WEB, "*" in address or "?" in address
+    if web and pattern:
+        raise TsdsError(
+            f'{where}: "{printable(address)}": a web server lists no files: name each of them, without *'
+        )
+    if web and not format_of(address):
+        raise TsdsError(f'{where}: "{printable(address)}" is not {FORMAT_RULE}: name such a file')
+    with _explained(where, address, remember=True):
+        fs, path = _opened(address)
+        found = _matches(fs, path) if pattern else _entries(fs, path)
+    full = address.rstrip("/")
+    before = full.removesuffix(path) if full.endswith(path) else f"{protocol_of(address)}://"
+    listed = []
+    for name, info in found.items():
+        file = before + name
+        if is_passed_over(name.rpartition("/")[2]):
+            continue
+        if info["type"] == "directory":
+            problems.append(
+                f"{printable(file)}/: only files right inside {printable(full)}/ are read: move these up, "
+                f'or name them: path = "{printable(full)}/**/*{FORMATS[0]}"'
+            )
+        elif not format_of(name):
+            problems.append(f"{printable(file)}: not {FORMAT_RULE}: convert it, or move it elsewhere")
+        else:
+            listed.append(RemoteFile(file, _identity(where, file, info), where))
+    return listed
+
+
+def fetch(file: RemoteFile, copy: Path) -> None:
+    """Make ``copy`` (of :meth:`RemoteFile.copy_in`) hold what ``file`` holds, if it does not yet.
+
+    Copies of its other versions are dropped. Raises :class:`TsdsError`, also where the file is no longer, or did
+    not stay, the one that was listed.
+    """
+    if not copy.exists():
+        with _explained(file.where, file.address):
+            write_atomically(copy, lambda beside: _download(file, beside))
+    for other in copy.parent.iterdir():
+        if other != copy and other.suffix != ".tmp":  # which may be under way elsewhere
+            other.unlink(missing_ok=True)
+
+
+def _download(file: RemoteFile, target: Path) -> None:
+    fs, path = _opened(file.address)
+    fs.get_file(path, str(target))
+    fs.invalidate_cache()
+    info = _info(fs, path)
+    whole = info.get("size") in (None, target.stat().st_size)
+    if not whole or _identity(file.where, file.address, info) != file.identity:
+        raise TsdsError(
+            f'{file.where}: "{file.name}": changed while it was downloaded: run `tsds refresh` again'
+        )
+
+
+def _opened(address: str) -> tuple[Any, str]:
+    """The file system of ``address``, which remembers no listing, and the path in it."""
+    import fsspec
+    from fsspec.config import apply_config
+
+    protocol = protocol_of(address)
+    environment = apply_config(fsspec.get_filesystem_class(protocol), {})
+    fs, path = fsspec.core.url_to_fs(address, **(_limits(protocol) | environment))
+    if protocol in _S3:
+        fs.retries = 2  # each of them with the attempts of botocore
+    if protocol in _GCS:
+        logging.getLogger("gcsfs").addHandler(_NOWHERE)  # it logs a traceback for what it raises anyway
+    fs.invalidate_cache()
+    return fs, path
+
+
+def _limits(protocol: str) -> dict[str, Any]:
+    if protocol in WEB:
+        import aiohttp
+
+        return {
+            "client_kwargs": {
+                "timeout": aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=READ_S),
+                "trust_env": True,
+                # The bytes of the file and not a compressed form of them, which has another ETag.
+                "headers": {"Accept-Encoding": "identity"},
+            }
+        }
+    if protocol in _S3:
+        attempts = {"total_max_attempts": 2}
+        return {"config_kwargs": {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": attempts}}
+    return {"requests_timeout": READ_S} if protocol in _GCS else {}
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    try:
+        return fs.info(path)
+    except FileNotFoundError as error:
+        if protocol_of(path) in WEB and error.__cause__:
+            raise error.__cause__ from None  # fsspec says "not found" whatever went wrong
+        raise
+
+
+def _entries(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+    """The file ``path``, or what is right inside the folder ``path``."""
+    info = _info(fs, path)
+    return _inside(fs, path) if info["type"] == "directory" else {path: info}
+
+
+def _inside(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
+    listed = {info["name"].rstrip("/"): info for info in fs.ls(folder, detail=True)}
+    listed.pop(folder, None)  # object stores mark an empty folder by an object of its name
+    return listed
+
+
+def _matches(fs: Any, pattern: str) -> dict[str, dict[str, Any]]:
+    """The files that ``pattern`` fits. ``fs.glob`` would leave out in silence what it cannot list."""
+    parts = pattern.split("/")
+    wild = next(i for i, part in enumerate(parts) if "*" in part or "?" in part)
+    deep = parts.index("**") if "**" in parts else len(parts)
+    fits = re.compile(_expression(parts))
+    folders, found = ["/".join(parts[:wild])], {}
+    for folder in folders:
+        for name, info in _inside(fs, folder).items():
+            depth = name.count("/") + 1
+            if info["type"] != "directory":
+                found |= {name: info} if fits.fullmatch(name) else {}
+            elif depth > deep or (depth < len(parts) and re.fullmatch(_expression(parts[:depth]), name)):
+                folders.append(name)
+    return found
+
+
+def _expression(parts: list[str]) -> str:
+    """The regular expression of a pattern. ``**`` is any number of folders; "[" is a character like any other."""
+    *folders, last = parts
+    folders = [r"(?:[^/]+/)*" if part == "**" else _segment(part) + "/" for part in folders]
+    return "".join(folders) + (".*" if last == "**" else _segment(last))
+
+
+def _segment(part: str) -> str:
+    return "".join({"*": "[^/]*", "?": "[^/]"}.get(c) or re.escape(c) for c in part)
+
+
+def _identity(where: str, address: str, info: dict[str, Any]) -> str:
+    said = {re.sub(r"[^a-z0-9]", "", key.lower()): str(value) for key, value in info.items() if value}
+    for key in _OF_CONTENT:
+        if key in said:
+            return content_hash(address, key, said[key])
+    for key in _OF_CHANGE:
+        if key in said and "size" in said:
+            return content_hash(address, key, said[key], said["size"])
+    raise TsdsError(
+        f'{where}: "{printable(address)}": the server gives no ETag, checksum or time of change, so no change '
+        "would be noticed: copy the file to the project folder and name that"
+    )
+
+
+@contextmanager
+def _explained(where: str, address: str, remember: bool = False) -> Iterator[None]:
+    """Turns whatever goes wrong with ``address`` into a :class:`TsdsError`."""
+    name, server = f'{where}: "{printable(address)}"', server_of(address)
+    since, reason = _failed_slowly.get(server, (0.0, ""))
+    if reason and remember and time.monotonic() - since < FORGET_S:
+        raise TsdsError(f"{name}: {reason}")
+    started = time.monotonic()
+    try:
+        yield
+    except TsdsError:
+        raise
+    except Exception as error:  # each protocol has a library with errors of its own
+        reason = _reason(error, address)
+        if remember and time.monotonic() - started > SLOW_S and not _is_answer(error):
+            _failed_slowly[server] = (time.monotonic(), reason)
+        raise TsdsError(f"{name}: {reason}") from None
+
+
+def _is_answer(error: Exception) -> bool:
+    """Whether it is about this one address, and not about the server."""
+    about_it = isinstance(error, FileNotFoundError | PermissionError | ImportError)
+    return about_it or getattr(error, "status", None) is not None
+
+
+def _reason(error: Exception, address: str) -> str:
+    """What went wrong and what to do about it."""
+    status = getattr(error, "status", None)
+    words = printable(without_secrets((str(error).strip() or type(error).__name__).splitlines()[0]))
+    if isinstance(error, ImportError):
+        missing = (_missing_module(error) or "the package").partition(".")[0]
+        return f"needs a package that is not installed ({words}): pip install {missing}"
+    if status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+        said = f"status {status}" if status else words
+        return f"access is refused ({said}): give credentials in the environment, or correct the address"
+    if status in (404, 410):
+        return f"there is no such file (status {status}): correct the address"
+    if isinstance(error, FileNotFoundError):
+        said = "" if words in address else f" ({words})"
+        return f"there is nothing{said}: correct the address"
+    if status:
+        return f"the server answers with status {status}: try again later, or correct the address"
+    if isinstance(error, TimeoutError):
+        words = "no answer in time"
+    return f"cannot be read ({words}): see whether the address is right and the server up, then refresh again"
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return error.name
+        error = error.__cause__ or error.__context__
+    return None
