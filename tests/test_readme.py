@@ -45,7 +45,9 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-def test_the_commands(folder):
+@pytest.fixture(scope="module")
+def commands_run(folder) -> Path:
+    """The folder after all commands."""
     bin_folder = str(Path(sys.executable).parent)
     here, env = folder, {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
     run = []
@@ -63,14 +65,17 @@ def test_the_commands(folder):
     assert {"tsds select", "tsds init", "tsds refresh", "tsds show", "tsds status"} <= {
         " ".join(line.split()[:2]) for line in run
     }
-    assert np.load(folder / "chosen.npy").size == 200
-    exported = (folder / "my-project" / "exports" / "support" / "epoch-0.jsonl").read_text().splitlines()
+    return folder
+
+
+def test_the_commands(commands_run):
+    assert np.load(commands_run / "chosen.npy").size == 200
+    exported = (commands_run / "my-project" / "exports" / "support" / "epoch-0.jsonl").read_text().splitlines()
     assert len(exported) == 1000
 
 
-def test_the_code(folder, monkeypatch):
-    """After the commands, whose result it reads."""
-    monkeypatch.chdir(folder)
+def test_the_code(commands_run, monkeypatch):
+    monkeypatch.chdir(commands_run)
     names: dict = {}
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
