@@ -2,10 +2,12 @@
 
 import ipaddress
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,11 +22,13 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.project import AUTOMATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tsds_pipeline.project import Project
 
 DEFAULT_PORT = 3000
+_NOISE = re.compile(r" - automation - (Prefetching|Done prefetching) asset records")
+"""What the evaluator says every few seconds, at a level that cannot be set."""
 _PATIENCE = 15.0
 """Seconds that Dagster has to end after it was asked to."""
 
@@ -125,7 +129,16 @@ def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Ite
     # Each ends it as Ctrl-C does, also where a shell started it in the background, with SIGINT ignored.
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, _interrupt) for number in endings}
-    process = subprocess.Popen(command, env=environment, cwd=project.root, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=project.root,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+    threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
     try:
         yield process
     except KeyboardInterrupt:
@@ -135,6 +148,13 @@ def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Ite
         _end(process)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _pass_on(lines: "Iterable[str]") -> None:
+    for line in lines:
+        if not _NOISE.search(line):
+            sys.stderr.write(line)
+            sys.stderr.flush()
 
 
 def _interrupt(*_: object) -> None:
