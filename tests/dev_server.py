@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -61,19 +62,23 @@ class DevServer:
 @contextmanager
 def dev_server(root: Path, *options: str) -> Iterator[DevServer]:
     """`tsds dev` on the project in ``root``, ended as Ctrl-C does."""
-    process = subprocess.Popen(
-        [*TYPED, "-p", str(root), "dev", "--port", "0", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    server = DevServer(root, "")
-    try:
-        assert process.stdout.readline() == f"starting the Dagster UI of {root}\n"
-        server.url = process.stdout.readline().split()[1]
-        yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        server.output, server.errors = process.communicate(timeout=60)
-        server.exit_status = process.returncode
+    # A pipe that nobody reads would fill up and stop whoever writes.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [*TYPED, "-p", str(root), "dev", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        server = DevServer(root, "")
+        try:
+            assert process.stdout.readline() == f"starting the Dagster UI of {root}\n"
+            server.url = process.stdout.readline().split()[1]
+            yield server
+        finally:
+            process.send_signal(signal.SIGINT)
+            server.output, _ = process.communicate(timeout=60)
+            server.exit_status = process.returncode
+            errors.seek(0)
+            server.errors = errors.read()

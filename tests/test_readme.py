@@ -70,7 +70,9 @@ def commands_run(folder) -> Path:
 
 def test_the_commands(commands_run):
     assert np.load(commands_run / "chosen.npy").size == 200
-    exported = (commands_run / "my-project" / "exports" / "support" / "epoch-0.jsonl").read_text().splitlines()
+    exported = (
+        (commands_run / "my-project" / "exports" / "support" / "epoch-0.jsonl").read_text().splitlines()
+    )
     assert len(exported) == 1000
 
 

@@ -1,6 +1,6 @@
 """Where every asset partition stands: fresh, stale (and why), missing or failed. Without Dagster."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tsds_pipeline.graph import (
@@ -84,11 +84,12 @@ def status(observed: Observed) -> list[NodeStatus]:
     return list(found.values())
 
 
-def next_nodes(observed: Observed) -> set[str]:
+def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
     """What can be made at this moment so that nothing is made twice: what is due, with all upstream settled.
 
-    Upstream is settled when nothing there is due or under way. What was tried with the same inputs is left
-    alone, and so is what needs it. What follows in one run with another (``graph.CHAINS``) is asked for with it.
+    Upstream is settled when nothing there is due or under way; ``busy`` are the nodes that runs were making when the
+    look began. What was tried with the same inputs is left alone, and so is what needs it. What follows in one
+    run with another (``graph.CHAINS``) is asked for with it.
     """
     versions = dict(observed.versions)
     unsettled: set[str] = set()
@@ -102,9 +103,9 @@ def next_nodes(observed: Observed) -> set[str]:
         along = {chained(node)} & asked
         held = (before - along) & (unsettled | lacking) or (before - along - versions.keys())
         due = own.due and not own.tried
-        if not held and (due or along):
+        if not held and (due or along) and node not in busy:
             asked.add(node)
-        if (due and not held) or before & unsettled:
+        if (due and not held) or before & unsettled or node in busy:
             unsettled.add(node)
         stands_in = own.artifact is not None and own.artifact.header.problem is not None
         if own.due and not stands_in and (own.tried or before & lacking or before - versions.keys()):

@@ -68,6 +68,7 @@ def test_a_host_that_others_reach_is_warned_of(done_once, monkeypatch):
     class Ended:
         pid = 2**22 + 1
         returncode = 3
+        stderr = ()
 
         def __init__(self, command, **_):
             started.append(command)

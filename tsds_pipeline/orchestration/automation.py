@@ -8,12 +8,13 @@ beside it neither loses nor repeats anything, and a diamond in the graph is no t
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tsds_pipeline.graph import Observed, describe, observe
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
@@ -32,12 +33,7 @@ UP_TO_DATE = dg.AssetCheckSpec(
 def condition(root: str | None) -> dg.AutomationCondition:
     """The automation condition of every asset of the pipeline on the project folder ``root``."""
     automation = dg.AutomationCondition
-    return (
-        Due(root)
-        & ~automation.in_progress()
-        & ~automation.any_deps_in_progress()
-        & automation.all_deps_blocking_checks_passed()
-    )
+    return Due(root) & ~automation.in_progress() & automation.all_deps_blocking_checks_passed()
 
 
 class Due(dg.AutomationCondition[dg.AssetKey]):
@@ -55,23 +51,32 @@ class Due(dg.AutomationCondition[dg.AssetKey]):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """See the class."""
-        nodes = [node.partition("|") for node in _asked(self.root, context.evaluation_time)]
+        view = context.asset_graph_view
+        nodes = [node.partition("|") for node in _asked(self.root, view.instance, context.evaluation_time)]
         keys = {key for asset, _, key in nodes if asset == context.key.to_user_string()}
         if context.partitions_def is None:
             subset = context.candidate_subset if keys else context.get_empty_subset()
         else:
             # A source or task that was found a moment ago is no partition before `project_inputs` told of it.
             keys &= context.candidate_subset.expensively_compute_partition_keys()
-            subset = context.asset_graph_view.get_subset_from_partition_keys(
-                context.key, context.partitions_def, keys
-            )
+            subset = view.get_subset_from_partition_keys(context.key, context.partitions_def, keys)
         return dg.AutomationResult(context, subset)
 
 
 @lru_cache(maxsize=1)
-def _asked(root: str | None, moment: datetime) -> frozenset[str]:
+def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> frozenset[str]:
     """One look for all assets of the tick of ``moment``."""
-    return frozenset(next_nodes(observe(Project.load(root))))
+    # In this order: a run that ends in between is passed over this time, and never seen as neither.
+    busy = frozenset(_busy(instance))
+    return frozenset(next_nodes(observe(Project.load(root)), busy))
+
+
+def _busy(instance: dg.DagsterInstance) -> Iterator[str]:
+    """The nodes of all runs that have not ended."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        partition = run.tags.get("dagster/partition")
+        for asset in run.asset_selection or ():
+            yield "|".join(filter(None, (asset.to_user_string(), partition)))
 
 
 def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:

@@ -1,5 +1,9 @@
 """The project that the assets work on, as a Dagster resource."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import dagster as dg
 
 from tsds_pipeline.graph import Observed, observe
@@ -15,5 +19,21 @@ class ProjectResource(dg.ConfigurableResource):
         return Project.load(self.root)
 
     def observe(self) -> Observed:
-        """The project's files and settings as they are now."""
-        return observe(self.load())
+        """The project's files and settings as they are now, or as ``observed_once`` has them."""
+        return _observed.get() or observe(self.load())
+
+
+_observed: ContextVar[Observed | None] = ContextVar("observed", default=None)
+
+
+@contextmanager
+def observed_once(observed: Observed) -> Iterator[None]:
+    """Inside, whatever runs in this thread takes ``observed`` instead of looking for itself.
+
+    What changes meanwhile is noticed by the next look; remote servers are asked once, not for every result.
+    """
+    token = _observed.set(observed)
+    try:
+        yield
+    finally:
+        _observed.reset(token)

@@ -1,0 +1,102 @@
+"""What a person sees in the UI, in a real browser. The pictures go to the folder that TSDS_SCREENSHOTS names."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.ui.test_daemon import at_rest, finished, launch
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{g}" for g in ("inputs", "candidates", "tasks"))
+ASSETS = ("candidate_corpus", "faiss_index", "kde_densities", "query_neighbors", "sampled_subset")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = Path(os.environ.get("TSDS_SCREENSHOTS") or tmp_path_factory.mktemp("pictures"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(server) -> Iterator[Page]:
+    assert CHROMIUM, "no Chromium: `make test-ui` installs it on Debian and Ubuntu"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=server.url)
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        yield page
+        browser.close()
+
+
+def picture(page: Page, path: Path) -> None:
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1500)  # animations
+    page.screenshot(path=path)
+    assert path.stat().st_size > 20_000, "not a blank page"
+
+
+def test_the_asset_graph(page, pictures):
+    page.goto(GRAPH)
+    for asset in ASSETS:
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+    for group in ("inputs", "candidates", "tasks"):
+        expect(page.get_by_text(group, exact=True).first).to_be_visible()
+    picture(page, pictures / "asset-graph.png")
+
+
+def test_the_partitions_of_an_asset_and_why_one_was_made(page, pictures):
+    page.goto("/assets/sampled_subset?view=partitions&partition=graphs")
+    expect(page.get_by_text("Materialized", exact=True).first).to_be_visible()
+    for task in ("graphs", "linear-algebra", "strings"):
+        expect(page.get_by_text(task, exact=True).first).to_be_visible()
+    expect(page.get_by_text("made_because")).to_be_visible()
+    picture(page, pictures / "partitions.png")
+
+
+def test_columns_are_described(page, pictures):
+    page.goto("/assets/sampled_subset?view=overview")
+    expect(page.get_by_text("nearest_query", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Description").first).to_be_visible()
+    expect(page.get_by_text("Automation details")).to_be_visible()
+    picture(page, pictures / "columns.png")
+
+
+def test_a_check_says_what_to_do(page, pictures):
+    page.goto("/assets/candidate_corpus?view=checks")
+    expect(page.get_by_text("readable", exact=True).first).to_be_visible()
+    page.get_by_text("readable", exact=True).first.click()
+    expect(page.get_by_text("mend the files").first).to_be_visible()
+    expect(page.get_by_text("Passed").first).to_be_visible()
+    picture(page, pictures / "check.png")
+
+
+def test_sensors_and_schedules_are_running(page, pictures):
+    page.goto("/automation")
+    for name in ("automation", "project_inputs", "nightly_refresh", "fresh_samples"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    picture(page, pictures / "automation.png")
+
+
+def test_a_backfill(page, pictures, server):
+    server.wait_for(lambda: at_rest(server), "rest")
+    backfill = launch(server, ["graphs"])["backfillId"]
+    server.wait_for(lambda: finished(server, backfill), "the backfill", 300)
+    page.goto(f"/runs/b/{backfill}?tab=overview")
+    for asset in ("query_examples", "query_neighbors", "sampled_subset"):
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+    picture(page, pictures / "backfill.png")
