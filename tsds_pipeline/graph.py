@@ -98,7 +98,10 @@ def observe(project: Project) -> Observed:
     }
     for task in found.tasks:
         texts[f"solver_settings|{task}"] = solver_part(settings, task)
-        texts[f"draw_settings|{task}"] = draw_part(settings, task, redraws(project, task))
+        tests = found.tests.get(task)
+        texts[f"draw_settings|{task}"] = draw_part(
+            settings, task, redraws(project, task), tests and tests.version
+        )
     versions = {node: content_hash(text) for node, text in texts.items()}
     for key, files in found.sources.items():
         texts[node := f"source_files|{key}"] = corpus_part(settings, key)
