@@ -268,10 +268,13 @@ def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
 ALSO_READ = {
     "query_neighbors": ("faiss_index",),
     "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
-    "sampled_subset": ("candidate_corpus",),
+    "sampled_subset": ("candidate_corpus", "query_examples"),
 }
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
-CARRIED = {"faiss_index": ("candidate_corpus", "encoder_settings")}
+CARRIED = {
+    "faiss_index": ("candidate_corpus", "encoder_settings"),
+    "selection_probabilities": ("query_examples",),
+}
 COMMON_SETTINGS = ("encoder_settings", "pool_settings")
 
 
