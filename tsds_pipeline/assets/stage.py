@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.assets import checks
+from tsds_pipeline.assets.columns import column_lineage, column_schema
 from tsds_pipeline.encoders import embed, make_encoder
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.errors import TsdsError
@@ -35,6 +36,8 @@ from tsds_pipeline.status import node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 
 PREVIEW_ROWS = 10
+RESULTS = ("selection_probabilities", "sampled_subset")
+"""The assets that a user takes away; the others lead to them."""
 _LONGEST_CELL = 160
 
 
@@ -47,6 +50,7 @@ def pipeline_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
             io_manager_key="artifacts",
             code_version=CODE_VERSIONS[asset],
             check_specs=checks.check_specs(asset, options.get("partitions_def")),
+            tags={"tsds/role": "result" if asset in RESULTS else "intermediate"},
             **options,
         )(_reporting(body))
 
@@ -196,13 +200,15 @@ class Stage:
         preview: pl.DataFrame,
         check_results: Sequence[dg.AssetCheckResult],
     ) -> dg.MaterializeResult[Draft]:
+        asset = self.node.partition("|")[0]
         return dg.MaterializeResult(
             value=draft,
             data_version=dg.DataVersion(draft.header.version),
             check_results=check_results,
             metadata={
                 "dagster/row_count": len(draft.frame),
-                "dagster/column_schema": column_schema(draft.frame),
+                "dagster/column_schema": column_schema(asset, draft.frame),
+                "dagster/column_lineage": column_lineage(asset, draft.frame),
                 "made_because": "; ".join(self.reasons),
                 "seconds": round(time.perf_counter() - self.started, 3),
                 "preview": preview_table(preview),
@@ -219,11 +225,6 @@ def _keys(context: dg.AssetExecutionContext) -> Iterable[tuple[str, str]]:
     if isinstance(key, dg.MultiPartitionKey):
         return key.keys_by_dimension.items()
     return ((definition.name, key),)
-
-
-def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
-    """The table's columns for the catalogue."""
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])
 
 
 def preview_table(frame: pl.DataFrame) -> dg.TableMetadataValue:
