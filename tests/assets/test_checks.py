@@ -19,6 +19,7 @@ from tests.projects import (
     make_project,
     records,
     refreshed,
+    tampered,
     write_records,
 )
 from tsds_pipeline.assets import checks
@@ -88,13 +89,6 @@ def behind(node: str, observed: Observed) -> set[str]:
 
 def settings(root: Path, text: str) -> None:
     (root / "tsds.toml").write_text(text)
-
-
-def tampered(root: Path, node: str, **columns: pl.Expr) -> None:
-    """Replace columns of what is stored for ``node``, as no asset would."""
-    artifact = read_artifact(node_path(root / "storage", node))
-    payloads = {"index": artifact.index} if "index" in artifact.header.payloads else {}
-    write_artifact(artifact.path, Draft(artifact.frame.with_columns(**columns), artifact.header, payloads))
 
 
 def test_every_partition_has_its_own_result(finished):
