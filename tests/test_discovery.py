@@ -124,6 +124,33 @@ class TestConvention:
         good.write("tasks/t/notes.docx")
         assert good.scan().all_problems() == ()
 
+    def test_a_task_may_have_a_test_set(self, good):
+        good.write("tasks/u/query.jsonl")
+        good.write("tasks/u/test/b.csv")
+        good.write("tasks/u/test/a.parquet")
+        assert {*good.scan().tests} == {"u"}
+        good.write("tasks/t/test.jsonl.gz")
+        found = good.scan()
+        assert names(good, found.tests["t"].paths) == ["tasks/t/test.jsonl.gz"]
+        assert names(good, found.tests["u"].paths) == ["tasks/u/test/a.parquet", "tasks/u/test/b.csv"]
+        version = found.tests["t"].version
+        good.write("tasks/t/test.jsonl.gz", "other")
+        changed = good.scan()
+        assert changed.tests["t"].version != version
+        assert changed.tasks == found.tasks
+
+    def test_what_is_wrong_with_a_test_set_is_its_own_problem(self, good):
+        good.write("tasks/t/test.jsonl")
+        good.write("tasks/t/test.csv")
+        good.write("tasks/t/test/notes.txt")
+        found = good.scan()
+        assert found.tasks["t"].problem is None
+        assert (
+            "has files in more than one place (tasks/t/test.csv, tasks/t/test.jsonl"
+            in found.tests["t"].problem
+        )
+        assert found.problems[0].startswith("tasks/t/test/notes.txt: not .jsonl")
+
     def test_links_are_followed(self, folder, tmp_path):
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()

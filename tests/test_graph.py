@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from tests.projects import make_project
+from tests.projects import make_project, write_records
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import (
     ALSO_READ,
@@ -60,6 +60,24 @@ def test_every_asset_says_what_it_is():
     for spec in definitions().resolve_all_asset_specs():
         assert spec.description, spec.key
         assert spec.group_name in ("inputs", "candidates", "tasks")
+
+
+def test_the_results_are_tagged():
+    specs = {spec.key.to_user_string(): spec for spec in definitions().resolve_all_asset_specs()}
+    results = {name for name, spec in specs.items() if spec.tags.get("tsds/role") == "result"}
+    assert results == {"selection_probabilities", "sampled_subset"}
+    for name in CODE_VERSIONS:
+        assert specs[name].kinds, name
+        assert specs[name].tags["tsds/role"] in ("intermediate", "result")
+
+
+def test_a_test_set_counts_where_there_is_one(tmp_path):
+    project = make_project(tmp_path, sources=1, tasks=2, n=5)
+    before = observe(project).versions
+    write_records(tmp_path / "tasks" / "t0" / "test.jsonl", [{"text": "x"}])
+    after = observe(project).versions
+    assert [node for node in before if before[node] != after[node]] == ["draw_settings|t0"]
+    assert before.keys() == after.keys()
 
 
 def test_nodes_for_people():

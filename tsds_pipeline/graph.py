@@ -98,7 +98,10 @@ def observe(project: Project) -> Observed:
     }
     for task in found.tasks:
         texts[f"solver_settings|{task}"] = solver_part(settings, task)
-        texts[f"draw_settings|{task}"] = draw_part(settings, task, redraws(project, task))
+        tests = found.tests.get(task)
+        texts[f"draw_settings|{task}"] = draw_part(
+            settings, task, redraws(project, task), tests and tests.version
+        )
     versions = {node: content_hash(text) for node, text in texts.items()}
     for key, files in found.sources.items():
         texts[node := f"source_files|{key}"] = corpus_part(settings, key)
@@ -265,10 +268,13 @@ def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
 ALSO_READ = {
     "query_neighbors": ("faiss_index",),
     "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
-    "sampled_subset": ("candidate_corpus",),
+    "sampled_subset": ("candidate_corpus", "query_examples"),
 }
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
-CARRIED = {"faiss_index": ("candidate_corpus", "encoder_settings")}
+CARRIED = {
+    "faiss_index": ("candidate_corpus", "encoder_settings"),
+    "selection_probabilities": ("query_examples",),
+}
 COMMON_SETTINGS = ("encoder_settings", "pool_settings")
 
 

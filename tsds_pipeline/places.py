@@ -4,7 +4,8 @@ Names only: nothing here opens a file. Hashing what is found, and what the whole
 ``discovery``; what is at a remote address in ``path`` is asked by ``remote_files``.
 
 A source is ``sources/<source>.jsonl`` (or another format) or the files of ``sources/<source>/``; the queries
-of a task are ``tasks/<task>/query.jsonl`` or the files of ``tasks/<task>/query/``. Files that tsds.toml names
+of a task are ``tasks/<task>/query.jsonl`` or the files of ``tasks/<task>/query/``, and ``test`` beside them is its test
+set, if it has one. Files that tsds.toml names
 belong to that table alone. Hidden and temporary files and notes (README, LICENSE, *.md) are passed over.
 """
 
@@ -64,6 +65,18 @@ def find_places(
     return dict(sorted(places.items())), problems
 
 
+def find_tests(root: Path, tasks: Iterable[str]) -> tuple[dict[str, list[Place]], list[str]]:
+    """The places of the test sets of ``tasks``, by task, and the problems that belong to no task."""
+    problems: list[str] = []
+    folders = {task: root / "tasks" / task for task in tasks}
+    found = {
+        task: _called("test", root, folder, problems)
+        for task, folder in folders.items()
+        if os.path.isdir(folder)
+    }
+    return {task: places for task, places in found.items() if places}, problems
+
+
 def shown(root: Path, path: Path) -> str:
     """``path`` in messages and versions: relative to ``root`` when it is inside, and printable."""
     return printable((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
@@ -117,7 +130,7 @@ def _tasks(root: Path, named: set[str], problems: list[str]) -> Iterator[tuple[s
     """What tasks/ holds by convention. The folder of a task that tsds.toml names may be without queries."""
     for path in _top(root, "tasks"):
         if os.path.isdir(path):
-            queries = _queries(root, path, problems)
+            queries = _called("query", root, path, problems)
             if not queries and path.name not in named:
                 queries = [_no_queries(root, path)]
             for place in queries:
@@ -131,15 +144,14 @@ def _tasks(root: Path, named: set[str], problems: list[str]) -> Iterator[tuple[s
             )
 
 
-def _queries(root: Path, folder: Path, problems: list[str]) -> list[Place]:
+def _called(name: str, root: Path, folder: Path, problems: list[str]) -> list[Place]:
+    """What is called ``name`` in the ``folder`` of a task: files of any format, or a folder."""
     try:
         entries = _entries(folder)
     except OSError as error:
         return [_unlisted(root, folder, error)]
-    files = [_file(root, path) for path in entries if _stem(path) == "query" and not os.path.isdir(path)]
-    folders = [
-        _folder(root, path, problems) for path in entries if path.name == "query" and os.path.isdir(path)
-    ]
+    files = [_file(root, path) for path in entries if _stem(path) == name and not os.path.isdir(path)]
+    folders = [_folder(root, path, problems) for path in entries if path.name == name and os.path.isdir(path)]
     return files + folders
 
 

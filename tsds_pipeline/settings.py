@@ -360,9 +360,13 @@ def solver_part(settings: Settings, task: str) -> str:
     return _canonical(**{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto")
 
 
-def draw_part(settings: Settings, task: str, redraws: int = 0) -> str:
-    """What decides which examples are drawn for ``task``, beside the probabilities; see ``redraws``."""
+def draw_part(settings: Settings, task: str, redraws: int = 0, test_set: str | None = None) -> str:
+    """What decides which examples are drawn for ``task``, beside the probabilities, and what they are checked for.
+
+    See ``redraws``; ``test_set`` is the version of the task's test set, where it has one.
+    """
     resolved = settings.resolved_task(task)
     names = ["size", "fraction", "with_replacement", "epochs", "seed"]
     again = {"redraws": redraws} if redraws else {}
-    return _canonical(**{name: getattr(resolved, name) for name in names}, **again)
+    checked = {"test_set": test_set[:12]} if test_set else {}
+    return _canonical(**{name: getattr(resolved, name) for name in names}, **again, **checked)

@@ -46,6 +46,7 @@ def test_objective_is_that_of_the_linear_programme(algorithm, case):
     solution = solved(case, algorithm)
     gamma = solution.plan.dense()
     assert_plan(gamma)
+    np.testing.assert_allclose(solution.plan.row_sums, gamma.sum(axis=1), rtol=1e-12)
     best = oracles.optimum(case.d, a, algorithm, case.alpha, case.scale)
     reached = oracles.objective(gamma, case.d, a, algorithm, case.alpha, case.scale)
     tolerance = {"rel": 1e-9, "abs": rounding(gamma, a)}
@@ -86,6 +87,7 @@ def test_whole_rows_and_backgrounds_give_what_explicit_entries_give(algorithm, m
     assert_plan(np.maximum(other.plan.dense(), 0))
     np.testing.assert_allclose(other.plan.dense(), explicit.plan.dense(), rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(other.probabilities, explicit.probabilities, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(other.plan.row_sums, 1 / len(case.d), rtol=1e-11)
     assert other.objective == pytest.approx(
         explicit.objective, rel=1e-9, abs=rounding(explicit.plan.dense(), weights(case, algorithm))
     )
@@ -191,6 +193,7 @@ def test_a_limit_gives_the_optimum_among_that_many_neighbors_and_says_so():
     full = solve(oracles.MatrixPool(d, a), 6, alpha=0.3)
     limited = solve(oracles.MatrixPool(d, a), 6, alpha=0.3, max_neighbors=5)
     assert limited.truncated
+    assert 0 < limited.cut_rows <= 6
     assert not full.truncated
     assert limited.neighborhood_sizes.max() <= 5
     assert limited.objective > full.objective
@@ -219,7 +222,7 @@ def test_a_search_that_finds_too_few_is_reported():
 
     pool = Padded(np.random.default_rng(6).random((3, 100)), np.ones(100))
     solution = solve(pool, 3, algorithm="knn_uniform", alpha=0.1)
-    assert solution.truncated
+    assert solution.cut_rows == 3
     assert solution.neighborhood_sizes.tolist() == [3, 3, 3]
     assert_plan(solution.plan.dense())
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tsds_pipeline.corpus import check_quarantine, empty_corpus, read_queries, read_source
+from tsds_pipeline.corpus import empty_corpus, quarantine_problem, read_queries, read_source, read_test_texts
 from tsds_pipeline.corpus.text import content_id
 from tsds_pipeline.errors import TsdsError
 
@@ -56,7 +56,7 @@ def test_an_empty_file_is_an_empty_frame(write, read, name):
     assert records.corpus.schema == CORPUS_SCHEMA
     assert records.corpus.equals(empty_corpus(None))
     assert (len(records.corpus), len(records.quarantine), records.read) == (0, 0, 0)
-    check_quarantine(records, 0.0, "a", "table")
+    assert quarantine_problem(records, 0.0, "a", "table") is None
 
 
 def test_an_empty_corpus_can_be_stored_and_has_a_vector_column_where_there_would_be_one(tmp_path):
@@ -220,10 +220,8 @@ def test_an_empty_query_set_is_an_error(write):
 def test_the_share_of_bad_records(write, read):
     path = write("a.jsonl", [{"text": "a"}] * 8 + [b"{", {"x": 1}])
     records = read(path)
-    check_quarantine(records, 0.2, "alpaca", "q.parquet")
-    with pytest.raises(TsdsError) as error:
-        check_quarantine(records, 0.05, "alpaca", "q.parquet")
-    assert str(error.value) == (
+    assert quarantine_problem(records, 0.2, "alpaca", "q.parquet") is None
+    assert quarantine_problem(records, 0.05, "alpaca", "q.parquet") == (
         'source "alpaca": 2 of 10 records (20.0%) cannot be used, more than max_quarantined = 0.05 allows: '
         f"{path}:9: invalid JSON: Expecting property name enclosed in double quotes (column 2); "
         f"{path}:10: no field known to hold text (found x): say which by a text template; "
@@ -233,16 +231,21 @@ def test_the_share_of_bad_records(write, read):
 
 @pytest.mark.parametrize("bad", [0, 1, 29])
 def test_the_share_is_exact(write, read, bad):
-    check_quarantine(
-        read(write("a.jsonl", [{"x": 1}] * bad + [{"text": "a"}] * (100 - bad))), bad / 100, "a", "q"
-    )
+    records = read(write("a.jsonl", [{"x": 1}] * bad + [{"text": "a"}] * (100 - bad)))
+    assert quarantine_problem(records, bad / 100, "a", "q") is None
 
 
 def test_the_first_few_reasons_stand_for_all(write, read):
     records = read(write("a.jsonl", [{f"x{i % 5}": 1} for i in range(50)]))
-    with pytest.raises(TsdsError) as error:
-        check_quarantine(records, 1 / 3, "a", "q.parquet")
-    assert str(error.value).count("no field") == 3
+    assert quarantine_problem(records, 1 / 3, "a", "q.parquet").count("no field") == 3
+
+
+def test_the_texts_of_a_test_set(write):
+    path = write("test.jsonl", [{"text": " a  "}, {"text": "b"}, {"text": "a", "embedding": "not read"}])
+    assert read_test_texts([path], template=None, max_chars=9) == {"a", "b"}
+    assert read_test_texts([path], template="{text}!", max_chars=9) == {"a  !", "b!", "a!"}
+    with pytest.raises(TsdsError, match=r"1 of 2 test records .*test\.jsonl:2: .*; repair or remove them"):
+        read_test_texts([write("test.jsonl", [{"text": "a"}, b"{"])], template=None, max_chars=9)
 
 
 def test_real_sources_and_queries(shared_data, tmp_path, write, read):

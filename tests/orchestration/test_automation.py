@@ -5,8 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster_shared.record import replace
 
 from tests.orchestration.changes import (
     CHANGES,
@@ -21,7 +26,7 @@ from tests.orchestration.changes import (
     set_selection,
     whole_task,
 )
-from tests.projects import made, make_project, refreshed
+from tests.projects import made, make_project, refreshed, tampered
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import describe, input_versions, node_path, observe, stored, upstream
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
@@ -99,6 +104,8 @@ class Daemon:
                 self._execute(copy, instance, run)
         for copy, run in zip(copies, runs, strict=True):
             self._take(copy, run)
+            with project_instance(Project.load(copy)) as instance:
+                self._take_checks(instance)
             shutil.rmtree(copy)
 
     def _execute(self, root: Path, instance: dg.DagsterInstance, run: list[str]) -> None:
@@ -127,6 +134,30 @@ class Daemon:
                         asset, partition=partition or None, tags={DATA_VERSION: artifact.version}
                     )
                 )
+
+    def _take_checks(self, instance: dg.DagsterInstance) -> None:
+        """Tell what the checks of the last run in ``instance`` said."""
+        (run,) = instance.get_runs(limit=1)
+        kinds = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        for entry in instance.all_logs(run.run_id, of_type=set(kinds)):
+            event = entry.dagster_event
+            if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                said = event.asset_check_evaluation_data
+                target = self._last_materialization(said.asset_key, said.partition)
+                said = replace(said, target_materialization_data=target)
+                event = event._replace(event_specific_data=said)
+            self.instance.report_dagster_event(event, run.run_id)
+
+    def _last_materialization(
+        self, asset: dg.AssetKey, partition: str | None
+    ) -> AssetCheckEvaluationTargetMaterializationData | None:
+        """What an evaluation points to: without it, it does not count for what is stored now."""
+        wanted = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
+        for record in self.instance.fetch_materializations(wanted, limit=1).records:
+            return AssetCheckEvaluationTargetMaterializationData(
+                storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+            )
+        return None
 
     def settle(self) -> list[str]:
         """Tick until nothing is asked for; the nodes that were made since the beginning."""
@@ -205,6 +236,19 @@ def test_what_fails_is_not_tried_again_until_something_changes(daemon):
     queries.write_text(good)
     assert daemon.settle()[6:] == ["query_examples|t0", "query_embeddings|t0"]
     assert_all_fresh(daemon.root)
+
+
+def test_what_fails_a_blocking_check_is_told_once_and_nothing_follows(daemon):
+    first = pl.int_range(pl.len()) == 0
+    tampered(daemon.root, "kde_densities|s0", density=pl.when(first).then(-1.0).otherwise("density"))
+    set_selection(daemon.root, "alpha = 0.0")
+    sample = node_path(daemon.root / "storage", "sampled_subset|t1")
+    before = sample.read_bytes()
+    assert set(daemon.settle()) == of_task("t1"), "in one run, which skips the sample"
+    assert sample.read_bytes() == before
+    (failed,) = [one for one in status(observe(Project.load(daemon.root))) if one.state == "failed"]
+    assert failed.node == "selection_probabilities|t1"
+    assert "the probabilities sum to 1.0" in failed.reasons[0]
 
 
 def test_a_broken_source_is_told_once_and_blocks_nothing(daemon):

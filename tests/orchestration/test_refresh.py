@@ -446,3 +446,21 @@ def test_a_sample_of_most_of_the_pool_is_warned_of(project):
     }
     assert found["t1"] == []
     assert "can hardly follow the task" in found["t0"][0]
+
+
+def test_runs_of_one_refresh_source_or_task_can_be_told(project):
+    append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(4, 500)[3:]))
+    with project_instance(Project.load(project)) as instance:
+        old = {run.run_id for run in instance.get_runs()}
+    made(refreshed(project))
+    with project_instance(Project.load(project)) as instance:
+        tags = [run.tags for run in instance.get_runs() if run.run_id not in old]
+        everything = [run.tags for run in instance.get_runs()]
+    assert len({tag["tsds/refresh"] for tag in tags}) == 1
+    assert all(tag["tsds/task"] == "t0" for tag in tags)
+    assert {tag.get("tsds/source") for tag in tags} == {None, "s0", "s1", "s2"}
+    assert len({tag["tsds/refresh"] for tag in everything}) == 2
+    assert {(tag.get("tsds/source"), tag.get("tsds/task")) for tag in everything} >= {
+        ("s0", None),
+        (None, None),
+    }

@@ -8,7 +8,7 @@ import pytest
 
 from tests.projects import DIM, clustered
 from tsds_pipeline.core.array_pool import ArrayPool
-from tsds_pipeline.core.neighbors import ExactSearch
+from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch
 from tsds_pipeline.core.transport import solve, solve_auto
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.stages import densities, neighbors, pool
@@ -143,3 +143,22 @@ def test_the_pool_is_grouped_once_for_all_its_sources(monkeypatch):
     loose = {key: replace(index, version=None) for key, index in stored.items()}
     assert kernel_densities("a", loose, RADIUS).equals(kernel_densities("a", loose, RADIUS))
     assert len(built) == 6
+
+
+def test_recall_is_the_share_of_the_exact_neighbors(monkeypatch):
+    monkeypatch.setattr(neighbors, "DEPTH", 5)
+    index = source_index(60, 0)
+    table = query_neighbors("t", "a", QUERIES, index, index.table.with_columns(density=1.0))
+    assert neighbors.recall(table, QUERIES, index) == (1.0, 4)
+    approximate = replace(index, search=FaissSearch(None, index.vectors))
+    assert neighbors.recall(table, QUERIES, approximate) == (1.0, 9)
+    # Another candidate at the farthest distance is as good; one farther away is a miss.
+    border = pl.col("distance") == pl.col("distance").max().over("query")
+    tied = table.with_columns(candidate=pl.when(border).then(59).otherwise("candidate"))
+    assert neighbors.recall(tied, QUERIES, approximate) == (1.0, 9)
+    missed = table.with_columns(distance=pl.when(border).then(pl.col("distance") + 1).otherwise("distance"))
+    found, _ = neighbors.recall(missed, QUERIES, approximate)
+    assert found == pytest.approx(1 - len(table.filter(border)) / 45)
+    assert neighbors.recall(
+        neighbors.query_neighbors("t", "b", QUERIES, source_index(0, 1), table), QUERIES, source_index(0, 1)
+    ) == (1.0, 0)

@@ -10,6 +10,8 @@ from tsds_pipeline.stages.sample import (
     certain_share,
     draw_examples,
     drawable,
+    examples_among,
+    repetitions,
     sampling_units,
     with_records,
 )
@@ -136,3 +138,15 @@ def test_the_export_is_the_original_record_and_where_it_comes_from(tmp_path):
     assert sorted(written["files"]) == ["epoch-0.jsonl", "epoch-1.jsonl"]
     export_sample(tmp_path / "t", sample(3), {"seed": 0})
     assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["epoch-0.jsonl", "manifest.json"]
+
+
+def test_repetitions_within_an_epoch():
+    table = sample(2, epochs=30)
+    assert repetitions(table) == 0
+    assert repetitions(pl.concat([table, table[:3]])) == 3
+
+
+def test_examples_with_a_text_are_found_once():
+    table = sample(3, epochs=2)
+    assert examples_among(table, {"X", "other"})["content_id"].to_list() == ["x"]
+    assert examples_among(table, set()).is_empty()

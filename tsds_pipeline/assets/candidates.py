@@ -1,13 +1,16 @@
 """Assets of the candidates: corpus, embeddings, search index and densities by source; the pool as a whole."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
-from tsds_pipeline.corpus import SourceRecords, check_quarantine, empty_corpus, read_source
+from tsds_pipeline.corpus import SourceRecords, empty_corpus, quarantine_problem, read_source
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES
@@ -20,31 +23,12 @@ from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, 
 
 _asset = partial(pipeline_asset, group_name="candidates")
 EVERY_SOURCE = dg.AllPartitionMapping()
-READABLE = dg.AssetCheckSpec(
-    "readable",
-    asset="candidate_corpus",
-    description="The source's files could be read, with no more bad records than allowed. Where not, its last "
-    "good content stays in use (or no records, if there never was any): mend the files, then refresh.",
-)
-USABLE = dg.AssetCheckSpec(
-    "usable_vectors",
-    asset="candidate_embeddings",
-    description="Every record has a finite vector that is not all zeros. Where not, the records that had vectors of "
-    "this encoder before stay in use: mend or remove the record that is named, then refresh.",
-)
-BUILT = dg.AssetCheckSpec(
-    "built_as_asked",
-    asset="faiss_index",
-    description="The index is of the kind that [pool] index names. Where that kind does not fit this source, it is "
-    'searched exactly instead: use "auto", or a factory string that fits.',
-)
 
 
 @_asset(
     partitions_def=SOURCES,
     kinds={"polars", "parquet"},
     deps=["source_files"],
-    check_specs=[READABLE],
 )
 def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource):
     """The source's records, normalised and identified; exact copies are one record with a count."""
@@ -54,15 +38,14 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             records = _read(stage, source)
         except TsdsError as error:
             context.log.error(str(error))
-            last = stored(stage.observed.project.storage, stage.node)
-            if last is None:
-                problem = f"{error} (until then it counts as empty)"
-                return stage.stand_in(
-                    empty_corpus(stage.settings.vector_field), {}, problem, check="readable"
-                )
-            problem = f"{error} (its last good content, {len(last.frame):,} records, stays in use)"
-            return stage.stand_in(last.frame, {}, problem, check="readable", last=last.header)
+            return _last_good(stage, str(error), checks.unreadable(str(error)))
         corpus, bad = records.corpus, len(records.quarantine)
+        _, limit = corpus_limits(stage.settings, source)
+        problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
+        results = [checks.result("readable"), checks.few_bad_records(bad, records.read, limit, problem)]
+        if problem:
+            context.log.error(problem)
+            return _last_good(stage, problem, results)
         return stage.result(
             corpus,
             {},
@@ -74,16 +57,14 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             },
             notes={"records_read": records.read, "quarantined": bad},
             preview=corpus.select("text", "count", "record_ids", "content_id"),
-            check_results=[
-                dg.AssetCheckResult(passed=True, check_name="readable", metadata={"quarantined": bad})
-            ],
+            check_results=results,
         )
 
 
 def _read(stage: Stage, source: str) -> SourceRecords:
     """The source's records; the quarantine table is stored whether or not there are too many bad ones."""
     settings, own = stage.settings, stage.settings.sources.get(source)
-    max_chars, max_quarantined = corpus_limits(settings, source)
+    max_chars, _ = corpus_limits(settings, source)
     files = stage.observed.scan.sources[source]
     records = read_source(
         files.require(),
@@ -92,18 +73,31 @@ def _read(stage: Stage, source: str) -> SourceRecords:
         max_chars=max_chars,
         vector_field=settings.vector_field,
     )
-    table = artifact_path(stage.observed.project.storage, "quarantine", source)
-    write_atomically(table, records.quarantine.write_parquet)
-    check_quarantine(records, max_quarantined, source, table)
+    write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
     return records
+
+
+def _quarantine(stage: Stage, source: str) -> Path:
+    return artifact_path(stage.observed.project.storage, "quarantine", source)
+
+
+def _last_good(
+    stage: Stage, problem: str, results: Sequence[dg.AssetCheckResult]
+) -> dg.MaterializeResult[Draft]:
+    """What the source held before, or no records, in place of what cannot be used now."""
+    last = stored(stage.observed.project.storage, stage.node)
+    if last is None:
+        empty = empty_corpus(stage.settings.vector_field)
+        return stage.stand_in(empty, {}, f"{problem} (until then it counts as empty)", check_results=results)
+    problem = f"{problem} (its last good content, {len(last.frame):,} records, stays in use)"
+    return stage.stand_in(last.frame, {}, problem, check_results=results, last=last.header)
 
 
 @_asset(
     partitions_def=SOURCES,
-    kinds={"numpy", "sentencetransformers"},
+    kinds={"numpy", "huggingface"},
     deps=["encoder_settings"],
     pool="encoder",
-    check_specs=[USABLE],
 )
 def candidate_embeddings(
     context: dg.AssetExecutionContext, project: ProjectResource, candidate_corpus: Artifact
@@ -113,9 +107,8 @@ def candidate_embeddings(
         source = context.partition_key
         node = f"candidate_corpus|{source}"
         try:
-            return stage.embedded(
-                f"source {source}", node, candidate_corpus, "count", context.log, check="usable_vectors"
-            )
+            usable = [checks.result("usable_vectors")]
+            return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log, usable)
         except UnusableVectorError as error:
             context.log.error(str(error))
             frame, vectors = _known_vectors(stage, candidate_corpus.frame)
@@ -123,7 +116,10 @@ def candidate_embeddings(
                 frame,
                 {node: candidate_corpus},
                 str(error),
-                check="usable_vectors",
+                check_results=[
+                    checks.result("usable_vectors", str(error)),
+                    checks.vector_lengths(vectors, stage.settings.encoder.normalize),
+                ],
                 payloads={"vectors": vectors},
             )
 
@@ -146,14 +142,13 @@ def _known_vectors(stage: Stage, corpus: pl.DataFrame) -> tuple[pl.DataFrame, np
     partitions_def=SOURCES,
     kinds={"faiss"},
     deps=["index_settings"],
-    check_specs=[BUILT],
 )
 def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: Artifact):
     """The search index over the source's vectors: exact (flat) unless the source is very large."""
     with Stage.of(context, project) as stage:
         table = candidate_embeddings.frame
         made_from = {f"candidate_embeddings|{context.partition_key}": candidate_embeddings}
-        built = [dg.AssetCheckResult(passed=True, check_name="built_as_asked")]
+        built = [checks.result("built_as_asked")]
         if table.is_empty():
             return stage.result(table, made_from, metadata={"index": "empty"}, check_results=built)
         vectors = candidate_embeddings.vectors
@@ -163,7 +158,8 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, can
         except TsdsError as error:
             problem = f"source {context.partition_key}: {error}; it is searched exactly meanwhile"
             payloads = {"index": build_index(vectors, "Flat")}
-            return stage.stand_in(table, made_from, problem, check="built_as_asked", payloads=payloads)
+            failed = [checks.result("built_as_asked", problem)]
+            return stage.stand_in(table, made_from, problem, check_results=failed, payloads=payloads)
         # A flat index holds the vectors themselves; distances to what another finds are evaluated on these.
         payloads = {"index": index} if factory == "Flat" else {"index": index, "vectors": vectors}
         return stage.result(
@@ -179,7 +175,7 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, can
 )
 def kde_densities(
     context: dg.AssetExecutionContext, project: ProjectResource, faiss_index: dict[str, Artifact]
-) -> dg.MaterializeResult[Draft]:
+):
     """Kernel density of each candidate under the whole pool: how many near-duplicates it has."""
     with Stage.of(context, project) as stage:
         source = context.partition_key
@@ -198,6 +194,7 @@ def kde_densities(
             ),
             metadata={"near_duplicates": near, "largest_density": float(table["density"].max() or 0)},
             preview=table.sort("density", descending=True),
+            check_results=[checks.densities_at_least_one(source, table)],
         )
 
 

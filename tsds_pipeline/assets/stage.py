@@ -3,6 +3,7 @@
 The computations are in ``stages`` and ``core``.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,15 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from tsds_pipeline.assets import checks
+from tsds_pipeline.assets.columns import column_lineage, column_schema
 from tsds_pipeline.encoders import embed, make_encoder
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CODE_VERSIONS,
     Observed,
+    describe,
     header,
     input_versions,
     node_path,
@@ -31,6 +36,8 @@ from tsds_pipeline.status import node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 
 PREVIEW_ROWS = 10
+RESULTS = ("selection_probabilities", "sampled_subset")
+"""The assets that a user takes away; the others lead to them."""
 _LONGEST_CELL = 160
 
 
@@ -38,10 +45,38 @@ def pipeline_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
     """``dg.asset`` with what all assets here share; ``options`` are its own."""
 
     def decorate(body: Callable) -> dg.AssetsDefinition:
-        version = CODE_VERSIONS[body.__name__]
-        return dg.asset(io_manager_key="artifacts", code_version=version, **options)(body)
+        asset = body.__name__
+        return dg.asset(
+            io_manager_key="artifacts",
+            code_version=CODE_VERSIONS[asset],
+            check_specs=checks.check_specs(asset, options.get("partitions_def")),
+            tags={"tsds/role": "result" if asset in RESULTS else "intermediate"},
+            **options,
+        )(_reporting(body))
 
     return decorate
+
+
+class FailedCheckError(TsdsError):
+    """What was made fails a blocking check; ``results`` are those of all its checks."""
+
+    def __init__(self, message: str, results: Sequence[dg.AssetCheckResult]):
+        super().__init__(message)
+        self.results = results
+
+
+def _reporting(body: Callable) -> Callable:
+    """``body``, whose check results Dagster hears of also where nothing is stored because of them."""
+
+    @functools.wraps(body)
+    def reporting(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
+        try:
+            yield body(context, **inputs)
+        except FailedCheckError as error:
+            yield from error.results
+            raise
+
+    return reporting
 
 
 @dataclass(frozen=True)
@@ -82,12 +117,18 @@ class Stage:
         return self.observed.project.settings
 
     def embedded(
-        self, whose: str, name: str, records: Artifact, keep: str, log: Any, check: str | None = None
+        self,
+        whose: str,
+        name: str,
+        records: Artifact,
+        keep: str,
+        log: Any,
+        passed: Sequence[dg.AssetCheckResult] = (),
     ) -> dg.MaterializeResult[Draft]:
         """Vectors of ``records``, which the node ``name`` stored, with the project's encoder.
 
-        The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages, ``check`` the
-        asset check that passes with it.
+        The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages, ``passed`` the
+        results of checks that it takes to come this far.
         """
         project = self.observed.project
         encoder = make_encoder(project.settings.encoder, project.root)
@@ -100,7 +141,7 @@ class Stage:
             payloads={"vectors": made.vectors},
             notes=figures,
             metadata={**figures, "dimensions": made.vectors.shape[1]},
-            check_results=[dg.AssetCheckResult(passed=True, check_name=check)] if check else [],
+            check_results=[*passed, checks.vector_lengths(made.vectors, self.settings.encoder.normalize)],
         )
 
     def result(
@@ -119,9 +160,15 @@ class Stage:
         """The materialisation of this node: an artifact for the I/O manager, metadata for the UI.
 
         ``made_from`` are the artifacts that were read, by node; ``content`` and ``version`` as in
-        ``graph.header``.
+        ``graph.header``. A failed check of ``check_results`` is in the notes; a blocking one is raised as
+        :class:`FailedCheckError`.
         """
-        made = header(self.observed, self.node, made_from, *content, version=version, notes=dict(notes or {}))
+        failed = {one.check_name: one.description for one in check_results if not one.passed}
+        blocking = checks.blocking_checks(self.node.partition("|")[0])
+        if problems := [problem for name, problem in failed.items() if name in blocking]:
+            raise FailedCheckError(f"{describe(self.node)}: {'; '.join(problems)}", check_results)
+        said = {**(notes or {}), **({"failed_checks": failed} if failed else {})}
+        made = header(self.observed, self.node, made_from, *content, version=version, notes=said)
         draft = Draft(frame, made, payloads or {})
         return self._materialized(draft, metadata or {}, frame if preview is None else preview, check_results)
 
@@ -131,11 +178,11 @@ class Stage:
         made_from: Mapping[str, Artifact],
         problem: str,
         *,
-        check: str,
+        check_results: Sequence[dg.AssetCheckResult],
         payloads: Mapping[str, Any] | None = None,
         last: Header | None = None,
     ) -> dg.MaterializeResult[Draft]:
-        """What stays in use instead of content that cannot be made: ``frame``, with the failed ``check``.
+        """What stays in use instead of content that cannot be made: ``frame``; ``check_results`` say why.
 
         Where that is what was there before, ``last`` says so: it is still made from what it was made from.
         """
@@ -143,8 +190,8 @@ class Stage:
         made = header(self.observed, self.node, made_from, *content, problem=problem)
         if last is not None:
             made = replace(last, code=made.code, problem=problem)
-        failed = dg.AssetCheckResult(passed=False, check_name=check, metadata={"problem": problem})
-        return self._materialized(Draft(frame, made, payloads or {}), {"problem": problem}, frame, [failed])
+        draft = Draft(frame, made, payloads or {})
+        return self._materialized(draft, {"problem": problem}, frame, check_results)
 
     def _materialized(
         self,
@@ -153,13 +200,15 @@ class Stage:
         preview: pl.DataFrame,
         check_results: Sequence[dg.AssetCheckResult],
     ) -> dg.MaterializeResult[Draft]:
+        asset = self.node.partition("|")[0]
         return dg.MaterializeResult(
             value=draft,
             data_version=dg.DataVersion(draft.header.version),
             check_results=check_results,
             metadata={
                 "dagster/row_count": len(draft.frame),
-                "dagster/column_schema": column_schema(draft.frame),
+                "dagster/column_schema": column_schema(asset, draft.frame),
+                "dagster/column_lineage": column_lineage(asset, draft.frame),
                 "made_because": "; ".join(self.reasons),
                 "seconds": round(time.perf_counter() - self.started, 3),
                 "preview": preview_table(preview),
@@ -176,11 +225,6 @@ def _keys(context: dg.AssetExecutionContext) -> Iterable[tuple[str, str]]:
     if isinstance(key, dg.MultiPartitionKey):
         return key.keys_by_dimension.items()
     return ((definition.name, key),)
-
-
-def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
-    """The table's columns for the catalogue."""
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])
 
 
 def preview_table(frame: pl.DataFrame) -> dg.TableMetadataValue:

@@ -1,14 +1,15 @@
 """Assets of the tasks: queries, their vectors and neighbours, probabilities, the sample and its export."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import dagster as dg
 import polars as pl
 
+from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
-from tsds_pipeline.corpus import read_queries
+from tsds_pipeline.corpus import read_queries, read_test_texts
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
@@ -17,6 +18,7 @@ from tsds_pipeline.redraws import redraws
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
+from tsds_pipeline.stages.neighbors import recall
 from tsds_pipeline.stages.pool import SourcePart, StoredPool
 from tsds_pipeline.stages.probabilities import alpha_for, figures, probability_table, solve_task, wanted_size
 from tsds_pipeline.stages.sample import (
@@ -59,13 +61,11 @@ def query_examples(
 
 @_asset(
     partitions_def=TASKS,
-    kinds={"numpy", "sentencetransformers"},
+    kinds={"numpy", "huggingface"},
     deps=["encoder_settings"],
     pool="encoder",
 )
-def query_embeddings(
-    context: dg.AssetExecutionContext, project: ProjectResource, query_examples: Artifact
-) -> dg.MaterializeResult[Draft]:
+def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource, query_examples: Artifact):
     """A vector for each query example."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
@@ -83,7 +83,7 @@ def query_neighbors(
     faiss_index: Artifact,
     kde_densities: Artifact,
     query_embeddings: Artifact,
-) -> dg.MaterializeResult[Draft]:
+):
     """The candidates of one source nearest to each query of one task, with distances and densities."""
     with Stage.of(context, project) as stage:
         source, _, task = context.partition_key.partition("|")
@@ -100,6 +100,7 @@ def query_neighbors(
             made_from,
             metadata={"nearest_distance": float(table["distance"].min() or 0)},
             preview=table.sort("distance"),
+            check_results=[checks.recall(*recall(table, query_embeddings.vectors, index))],
         )
 
 
@@ -122,7 +123,7 @@ def selection_probabilities(
     faiss_index: dict[str, Artifact],
     kde_densities: dict[str, Artifact],
     candidate_corpus: dict[str, Artifact],
-) -> dg.MaterializeResult[Draft]:
+):
     """The optimal plan over the task's sources: how probable each candidate is in its training set."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
@@ -147,6 +148,10 @@ def selection_probabilities(
             notes=said,
             metadata=said,
             preview=table.select("probability", "distance", "density", "source", "id", "nearest_query"),
+            check_results=[
+                *checks.sums(solved.solution.plan, table["probability"]),
+                checks.untruncated(solved.solution.cut_rows),
+            ],
         )
 
 
@@ -161,14 +166,16 @@ def sampled_subset(
     project: ProjectResource,
     selection_probabilities: Artifact,
     candidate_corpus: dict[str, Artifact],
-) -> dg.MaterializeResult[Draft]:
+    query_examples: Artifact,
+):
     """The task's training subset, drawn from the probabilities, with original fields; and its export."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
         made_from = {
             f"candidate_corpus|{key}": artifact for key, artifact in sorted(candidate_corpus.items())
         }
-        made_from[f"selection_probabilities|{task}"] = selection_probabilities
+        made_from |= {f"selection_probabilities|{task}": selection_probabilities}
+        made_from |= {f"query_examples|{task}": query_examples}
         require_same_versions(made_from)
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
         size = wanted_size(settings, solved["examples"], solved["auto_size"])
@@ -189,10 +196,26 @@ def sampled_subset(
             notes={"task": task, **drawn_as},
             metadata={**drawn_as, "by_source": by_source},
             preview=sample.select("text", "probability", "distance", "source", "id"),
+            check_results=[
+                checks.sample_size(task, sample, settings, size),
+                checks.no_query_text(sample, query_examples.frame["text"], *_test_texts(stage, task)),
+            ],
         )
         folder = stage.observed.project.exports / task
         export_sample(folder, sample, manifest(stage.observed, result.value.header, solved))
         return result
+
+
+def _test_texts(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
+    """The texts of the task's test set, if it has one, and why they cannot be read."""
+    files, settings = stage.observed.scan.tests.get(task), stage.settings
+    if files is None:
+        return (), None
+    template, max_chars = settings.resolved_task(task).text, settings.corpus.max_chars
+    try:
+        return read_test_texts(files.require(), template=template, max_chars=max_chars), None
+    except TsdsError as error:
+        return (), str(error)
 
 
 def _corpora(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:

@@ -89,10 +89,15 @@ def squared_distance_error(dim: int, left_norm: float, right_norm: float) -> flo
     return float((dim + 16) * np.finfo(np.float32).eps * (left_norm + right_norm) ** 2)
 
 
+def row_lengths(vectors: np.ndarray) -> np.ndarray:
+    """Length of each row, float64 (n,); not finite where a value is not."""
+    lengths = np.empty(len(vectors))
+    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
+        block = vectors[start:stop]
+        lengths[start:stop] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    return lengths
+
+
 def largest_norm(vectors: np.ndarray) -> float:
     """Length of the longest row."""
-    squares = (
-        np.einsum("ij,ij->i", vectors[start:stop], vectors[start:stop], dtype=np.float64).max()
-        for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8)
-    )
-    return float(np.sqrt(max(squares)))
+    return float(row_lengths(vectors).max())

@@ -37,6 +37,15 @@ class Plan:
             total[total < 1e-13 * self.background * self.reference] = 0.0
         return total
 
+    @cached_property
+    def row_sums(self) -> np.ndarray:
+        """sum over j of gamma_ij, (M,) float64: 1/M each, to rounding."""
+        total = np.zeros(self.n_queries)
+        total += np.bincount(self.query, weights=self.mass, minlength=self.n_queries)
+        if self.reference is not None:
+            total += self.background * self.reference.sum() / self.n_queries
+        return total
+
     def dense(self) -> np.ndarray:
         """The whole matrix gamma, (M, N) float64; for small cases."""
         gamma = np.zeros((self.n_queries, self.n_candidates))

@@ -32,7 +32,7 @@ class Solution:
     ``spread`` is s* (knn_kde, knn_uniform; 0 when alpha = 1), or the distance past the nearest candidate up to
     which mass stays (knn_tv); infinite for the reference plan. ``objective`` is the midpoint of
     ``objective_bounds``, which differ only where S is not known. ``deepened`` counts the queries searched
-    deeper than at first; ``truncated`` says that ``max_neighbors``, or a search that found too few, cut in.
+    deeper than at first, ``cut_rows`` those that ``max_neighbors``, or a search that found too few, cut short.
     """
 
     plan: Plan
@@ -43,13 +43,17 @@ class Solution:
     transport_cost: float
     diversity_penalty: float
     neighborhood_sizes: np.ndarray
-    truncated: bool
+    cut_rows: int
     deepened: int
 
     @property
     def probabilities(self) -> np.ndarray:
         """p_j, (N,) float64."""
         return self.plan.probabilities
+
+    @property
+    def truncated(self) -> bool:
+        return self.cut_rows > 0
 
 
 class TransportProblem(ABC):
@@ -172,28 +176,28 @@ class TransportProblem(ABC):
             return self._solution_of(alpha, spread)
         explicit = self.m * self.pool.size <= MAX_EXPLICIT_PAIRS
         plan, sizes = reference_plan(self.m, self.reference, explicit), np.full(self.m, self.pool.size)
-        return self._solution(alpha, spread, plan, self.reference_transport, (0.0, 0.0), sizes, False)
+        return self._solution(alpha, spread, plan, self.reference_transport, (0.0, 0.0), sizes, 0)
 
     def _solution_of(self, alpha: float, spread: float) -> Solution:
         """The plan of a finite ``spread``, collected block by block with the sums its objective needs."""
         background = self.correction(spread)
-        entries, parts, transport, truncated, count = [], [], 0.0, False, 0
+        entries, parts, transport, cut_rows, count = [], [], 0.0, 0, 0
         sizes = np.zeros(self.m, dtype=np.int64)
         for block in self.blocks(spread):
             mass = self.masses(block, spread)
             transport += float(np.einsum("ij,ij->", mass, block.distances[:, : mass.shape[1]]))
             sizes[block.rows] = np.count_nonzero(mass, axis=1)
             parts.append(self.penalty_part(block, mass))
-            truncated = truncated or bool(self.cut(block, spread).any())
+            cut_rows += int(np.count_nonzero(self.cut(block, spread)))
             entries.append(_entries(block, mass - background(block) if background else mass))
             count += len(entries[-1][0])
             _check_entries(count)
         share = (0.0, None) if background is None else (1.0, self.reference)
         plan = Plan(self.m, self.pool.size, *_in_order(entries), *share)
         bounds = self.penalty(np.array(parts), int(sizes.sum()) == self.m * self.pool.size)
-        return self._solution(alpha, spread, plan, transport, bounds, sizes, truncated)
+        return self._solution(alpha, spread, plan, transport, bounds, sizes, cut_rows)
 
-    def _solution(self, alpha, spread, plan, transport, penalties, sizes, truncated) -> Solution:
+    def _solution(self, alpha, spread, plan, transport, penalties, sizes, cut_rows) -> Solution:
         low, high = (alpha / self.scale * transport + (1.0 - alpha) * penalty for penalty in penalties)
         return Solution(
             plan=plan,
@@ -204,7 +208,7 @@ class TransportProblem(ABC):
             transport_cost=transport,
             diversity_penalty=sum(penalties) / 2,
             neighborhood_sizes=sizes,
-            truncated=truncated,
+            cut_rows=cut_rows,
             deepened=self.known.deepened,
         )
 

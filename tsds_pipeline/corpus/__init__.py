@@ -5,10 +5,18 @@
 
 from tsds_pipeline.corpus.sources import (
     SourceRecords,
-    check_quarantine,
     empty_corpus,
+    quarantine_problem,
     read_queries,
     read_source,
+    read_test_texts,
 )
 
-__all__ = ["SourceRecords", "check_quarantine", "empty_corpus", "read_queries", "read_source"]
+__all__ = [
+    "SourceRecords",
+    "empty_corpus",
+    "quarantine_problem",
+    "read_queries",
+    "read_source",
+    "read_test_texts",
+]

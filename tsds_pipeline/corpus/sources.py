@@ -88,20 +88,33 @@ def read_queries(
     return rows.drop("file", "line").sort("content_id", "record_id", "record")
 
 
+def read_test_texts(paths: Sequence[Path], *, template: str | None, max_chars: int) -> frozenset[str]:
+    """The normalised texts of a test set. Raises :class:`TsdsError` where not all of it can be read."""
+    rows, quarantine = _read(paths, _named(paths, None), template, max_chars, None)
+    if len(quarantine):
+        raise TsdsError(
+            f"{len(quarantine)} of {len(quarantine) + len(rows)} test records cannot be used: "
+            f"{first_reasons(quarantine)}; repair or remove them"
+        )
+    return frozenset(rows["text"])
+
+
 def empty_corpus(vector_field: str | None) -> pl.DataFrame:
     """The corpus of a source that holds no records."""
     return read_source([], template=None, max_chars=1, vector_field=vector_field).corpus
 
 
-def check_quarantine(records: SourceRecords, max_quarantined: float, name: str, table: str | Path) -> None:
-    """Raise :class:`TsdsError` where more than the share ``max_quarantined`` of a source's records is bad.
+def quarantine_problem(
+    records: SourceRecords, max_quarantined: float, name: str, table: str | Path
+) -> str | None:
+    """What to say where more than the share ``max_quarantined`` of a source's records is bad.
 
     ``name`` is the source's, and ``table`` where the user finds the table of all bad records.
     """
     bad, read = len(records.quarantine), records.read
     if not bad or bad / read <= max_quarantined:
-        return
-    raise TsdsError(
+        return None
+    return (
         f'source "{name}": {bad:,} of {read:,} records ({bad / read:.1%}) cannot be used, '
         f"more than max_quarantined = {max_quarantined:g} allows: {first_reasons(records.quarantine)}; "
         f"all are listed in {table}; repair them, or raise max_quarantined in [sources.{name}] or [corpus]"

@@ -7,6 +7,7 @@ effect stops where it does; runs, events and metadata are in the UI like any oth
 import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import CHAINS, Observed, describe, node_path, observe, stored, upstream
+from tsds_pipeline.graph import BY_SOURCE, CHAINS, Observed, describe, node_path, observe, stored, upstream
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
 from tsds_pipeline.project import Project
@@ -147,23 +148,25 @@ class Refresh:
 
 
 class _Runner:
-    """Runs nodes of one partition in this process."""
+    """Runs nodes of one partition in this process. Tags tell the runs of one refresh, source or task in the UI."""
 
     def __init__(self, instance: dg.DagsterInstance, observed: Observed):
         from tsds_pipeline.definitions import definitions
 
         self._instance, self._observed = instance, observed
+        self._refresh = uuid.uuid4().hex[:12]
         root = str(observed.project.root)
         self._job = definitions(root).resolve_implicit_global_asset_job_def()
 
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
-        partition = run[0].partition("|")[2]
+        asset, _, partition = run[0].partition("|")
         result = self._job.execute_in_process(
             instance=self._instance,
             partition_key=node_partition(partition) if partition else None,
             asset_selection=[dg.AssetKey(node.partition("|")[0]) for node in run],
             run_config=_QUIET,
+            tags={"tsds/refresh": self._refresh, **_key_tags(asset, partition)},
             raise_on_error=False,
         )
         if result.success:
@@ -187,6 +190,16 @@ class _Runner:
         error = TsdsError(f"{text} (run {result.run_id})")
         record_failure(node_path(self._observed.project.storage, node), error)
         return str(error)
+
+
+def _key_tags(asset: str, partition: str) -> dict[str, str]:
+    """The source and the task that a node belongs to, as far as it does."""
+    if not partition:
+        return {}
+    source, bar, task = partition.partition("|")
+    if bar:
+        return {"tsds/source": source, "tsds/task": task}
+    return {"tsds/source" if asset in BY_SOURCE else "tsds/task": partition}
 
 
 def _interrupted(result: dg.ExecuteInProcessResult) -> bool:

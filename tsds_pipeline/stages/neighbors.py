@@ -3,11 +3,15 @@
 import numpy as np
 import polars as pl
 
+from tsds_pipeline.core.neighbors import ExactSearch
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.stages.index import SourceIndex
 
 DEPTH = 128
 """Neighbours kept per query and source. Where more are needed, the index is searched again (``stages.pool``)."""
+
+# Queries whose neighbours are searched exactly too; a flat index is exact itself.
+_SAMPLE, _SAMPLE_OF_EXACT = 16, 4
 
 SCHEMA = {
     "query": pl.Int32,
@@ -41,3 +45,19 @@ def query_neighbors(
         {"query": query, "candidate": candidate, "distance": found.distances[query, rank]}
     ).with_columns(densities.select("content_id", "count", "density")[candidate])
     return table.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+
+
+def recall(table: pl.DataFrame, queries: np.ndarray, index: SourceIndex) -> tuple[float, int]:
+    """The share of the exact nearest candidates that ``table`` has, and for how many of the queries that was seen.
+
+    What is as near as the farthest of the exact ones counts, whichever of those that tie it is.
+    """
+    if index.search is None:
+        return 1.0, 0
+    exact = isinstance(index.search, ExactSearch)
+    search = index.search if exact else ExactSearch(index.vectors)
+    sample = np.random.default_rng(0).permutation(len(queries))[: _SAMPLE_OF_EXACT if exact else _SAMPLE]
+    nearest = search.search(np.ascontiguousarray(queries[sample]), DEPTH).distances
+    farthest = pl.DataFrame({"query": sample.astype(np.int32), "farthest": nearest[:, -1]})
+    found = table.join(farthest, on="query").filter(pl.col("distance") <= pl.col("farthest"))
+    return len(found) / nearest.size, len(sample)

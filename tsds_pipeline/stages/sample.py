@@ -1,7 +1,7 @@
 """The sampled subset of one task: drawing, and putting the drawn examples' texts and fields beside them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,16 @@ def certain_share(settings: ResolvedTask, size: int, units: pl.DataFrame) -> flo
         return 0.0
     pi = inclusion_probabilities(units["probability"].to_numpy(), size)
     return float(np.count_nonzero(pi == 1.0) / size)
+
+
+def repetitions(sample: pl.DataFrame) -> int:
+    """How many rows of ``sample`` repeat an example of their epoch."""
+    return len(sample) - sample.select("epoch", "content_id").n_unique()
+
+
+def examples_among(sample: pl.DataFrame, texts: Collection[str]) -> pl.DataFrame:
+    """The examples of ``sample``, each once, whose text is one of ``texts``, which are normalised like theirs."""
+    return sample.filter(pl.col("text").is_in(list(texts))).unique("content_id", maintain_order=True)
 
 
 def with_records(drawn: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
