@@ -12,8 +12,11 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def refresh_lock(project: Project) -> Iterator[None]:
-    """Hold the project's lock; it ends with the process at the latest. TsdsError while another one has it."""
+def refresh_lock(project: Project, *, wait: bool = False) -> Iterator[None]:
+    """Hold the project's lock; it ends with the process at the latest.
+
+    While another process has it: TsdsError, or ``wait`` until it has not.
+    """
     path = project.storage / LOCK_FILE
     try:
         project.storage.mkdir(exist_ok=True)
@@ -22,7 +25,7 @@ def refresh_lock(project: Project) -> Iterator[None]:
         raise TsdsError(f"{error.filename}: cannot be written: {error.strerror}") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             holder = file.read(20).strip()

@@ -29,8 +29,9 @@ from tests.orchestration.changes import (
 from tests.projects import made, make_project, refreshed, tampered
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import describe, input_versions, node_path, observe, stored, upstream
+from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
-from tsds_pipeline.orchestration.refresh import _Runner, project_instance
+from tsds_pipeline.orchestration.refresh import REFRESH, _Runner, project_instance
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import MAX_TRIES, status
@@ -291,3 +292,47 @@ def test_what_is_lost_is_made_again(daemon):
     (daemon.root / "storage" / "query_neighbors" / "s1" / "t2.parquet").unlink()
     assert set(daemon.settle()) == {"sampled_subset|t0", "query_neighbors|s1|t2"}
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_refresh_that_was_killed_blocks_nothing(project):
+    """Its run would be under way for ever, and with it its partition."""
+    set_selection(project, "seed = 7")
+    with project_instance(Project.load(project)) as instance:
+        daemon = Daemon(project, instance, worst_order=False)
+        job = daemon.definitions.resolve_implicit_global_asset_job_def()
+        run = instance.create_run_for_job(
+            job,
+            status=dg.DagsterRunStatus.STARTED,
+            tags={REFRESH: "killed", "dagster/partition": "t1"},
+            asset_selection=frozenset([dg.AssetKey("sampled_subset")]),
+        )
+        with refresh_lock(Project.load(project)):
+            assert daemon.tick() == [], "while it lives"
+        assert daemon.settle() == ["sampled_subset|t1"]
+        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert_all_fresh(project)
+
+
+def test_a_sample_that_lags_behind_for_too_long_fails_a_check(project, monkeypatch):
+    with (project / "tsds.toml").open("a") as file:
+        file.write("\n[dagster]\nlate_after = 2\n")
+    queries = project / "tasks" / "t0" / "query.jsonl"
+    good = queries.read_text()
+    queries.write_text(good + "{broken\n")
+
+    def verdicts(hour):
+        monkeypatch.setattr("tsds_pipeline.orchestration.automation.time.time", lambda: 3600.0 * hour)
+        events = daemon.sense("project_inputs").asset_events
+        return [event for event in events if isinstance(event, dg.AssetCheckEvaluation)]
+
+    with project_instance(Project.load(project)) as instance:
+        daemon = Daemon(project, instance, worst_order=False)
+        assert [verdicts(hour) for hour in (1, 2.9)] == [[], []]
+        (late,) = verdicts(3.1)
+        assert (late.check_name, late.partition, late.passed) == ("up_to_date", "t0", False)
+        assert "query_examples[t0]" in late.description
+        assert verdicts(4) == [], "told once"
+        queries.write_text(good)
+        refreshed(project)
+        (mended,) = verdicts(5)
+        assert (mended.partition, mended.passed) == ("t0", True)

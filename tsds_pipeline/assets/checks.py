@@ -16,6 +16,8 @@ from tsds_pipeline.core.plan import Plan
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.sample import examples_among, repetitions
 
+UP_TO_DATE = "up_to_date"
+"""Passed when the sample is made; what happens to it later is told by ``orchestration.automation``."""
 SUM_ROUNDING = 1e-9
 GOOD_RECALL, PERFECT_RECALL = 0.95, 0.999
 _NAMED = 5
@@ -107,6 +109,12 @@ _CHECKS = {
             "no_query_text",
             "No example that was drawn has the text of a query, or of a record of the task's test set. Where one has, "
             "remove it from the sources, or exclude its source with [tasks.X] exclude; then refresh.",
+        ),
+        _Check(
+            UP_TO_DATE,
+            "The sample follows its inputs. It fails when something that it is made from has been changed, or failing, "
+            "for longer than [dagster] late_after hours: mend what the check names, or switch the automation on, or "
+            "refresh.",
         ),
     ],
 }

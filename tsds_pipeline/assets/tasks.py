@@ -199,6 +199,7 @@ def sampled_subset(
             check_results=[
                 checks.sample_size(task, sample, settings, size),
                 checks.no_query_text(sample, query_examples.frame["text"], *_test_texts(stage, task)),
+                checks.result(checks.UP_TO_DATE),
             ],
         )
         folder = stage.observed.project.exports / task

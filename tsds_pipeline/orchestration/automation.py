@@ -9,6 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -16,18 +17,17 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from tsds_pipeline.assets.checks import UP_TO_DATE
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, observe
+from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
+from tsds_pipeline.orchestration.refresh import end_dead_runs
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
 from tsds_pipeline.status import FRESH, NodeStatus, next_nodes, status, wanted_nodes
 
-UP_TO_DATE = dg.AssetCheckSpec(
-    "up_to_date",
-    asset="sampled_subset",
-    description="The sample follows its inputs. It fails when some of them changed, or failed, more than [dagster] "
-    "late_after hours ago: see what the check names, mend it, or start the automation or a refresh.",
-)
+_NAMED = 5
 
 
 def condition(root: str | None) -> dg.AutomationCondition:
@@ -107,6 +107,8 @@ def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[
 
 def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     observed = context.resources.project.observe()
+    with suppress(TsdsError), refresh_lock(observed.project):
+        end_dead_runs(context.instance)
     requests = partition_requests(context.instance, observed)
     events = changed_inputs(context.instance, observed)
     lagging, verdicts = _lateness(observed, json.loads(context.cursor or "{}"), time.time())
@@ -151,9 +153,9 @@ def _verdict(task: str, behind: list[NodeStatus], hours: float) -> dg.AssetCheck
     reasons = [f"{describe(n.node)}: {n.state} ({'; '.join(n.reasons)})" for n in behind]
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("sampled_subset"),
-        check_name=UP_TO_DATE.name,
+        check_name=UP_TO_DATE,
         partition=task,
         passed=not behind,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"hours": hours, "not_fresh": reasons[:20]},
+        description="; ".join(reasons[:_NAMED]) or None,
+        metadata={"hours": hours, "not_fresh": len(reasons)},
     )

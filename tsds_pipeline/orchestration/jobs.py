@@ -31,9 +31,10 @@ def refresh_op(context: dg.OpExecutionContext, config: Wanted, project: ProjectR
 def redraw_op(context: dg.OpExecutionContext, project: ProjectResource) -> None:
     loaded = project.load()
     project.observe().require("task", context.partition_key)
-    add_redraw(loaded, context.partition_key)
-    work = Refresh(loaded, nodes=[f"sampled_subset|{context.partition_key}"])
-    _follow(context, work)
+    # Many tasks may be redrawn at one time: they stand in line.
+    with refresh_lock(loaded, wait=True):
+        add_redraw(loaded, context.partition_key)
+        _follow(context, Refresh(loaded, nodes=[f"sampled_subset|{context.partition_key}"]))
 
 
 def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:

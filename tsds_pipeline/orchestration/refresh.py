@@ -14,15 +14,19 @@ from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, CHAINS, Observed, describe, node_path, observe, stored, upstream
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
+from tsds_pipeline.orchestration.resources import observed_once
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
 
+REFRESH = "tsds/refresh"
+"""Tag of the runs of a refresh, with a value of its own for each."""
 MADE, WAITING = "made", "waiting"
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
@@ -67,9 +71,11 @@ class Refresh:
     def steps(self, instance: dg.DagsterInstance | None = None) -> Iterator[Step]:
         """Do it, one step a node, upstream first; a failure stops only what cannot do without it.
 
+        The caller holds ``lock.refresh_lock``.
         The runs go to ``instance``, by default the project's own.
         """
         with nullcontext(instance) if instance else project_instance(self.observed.project) as instance:
+            end_dead_runs(instance)
             register(instance, self.observed)
             runner = _Runner(instance, self.observed)
             versions = self._known_versions()
@@ -161,14 +167,15 @@ class _Runner:
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
         asset, _, partition = run[0].partition("|")
-        result = self._job.execute_in_process(
-            instance=self._instance,
-            partition_key=node_partition(partition) if partition else None,
-            asset_selection=[dg.AssetKey(node.partition("|")[0]) for node in run],
-            run_config=_QUIET,
-            tags={"tsds/refresh": self._refresh, **_key_tags(asset, partition)},
-            raise_on_error=False,
-        )
+        with observed_once(self._observed):
+            result = self._job.execute_in_process(
+                instance=self._instance,
+                partition_key=node_partition(partition) if partition else None,
+                asset_selection=[dg.AssetKey(node.partition("|")[0]) for node in run],
+                run_config=_QUIET,
+                tags={REFRESH: self._refresh, **_key_tags(asset, partition)},
+                raise_on_error=False,
+            )
         if result.success:
             return None
         if _interrupted(result):
@@ -190,6 +197,17 @@ class _Runner:
         error = TsdsError(f"{text} (run {result.run_id})")
         record_failure(node_path(self._observed.project.storage, node), error)
         return str(error)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """End the runs of refreshes that were killed, which would stay under way for ever.
+
+    Whoever calls it holds the lock of the project's only refresh.
+    """
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        if REFRESH in run.tags:
+            instance.report_run_failed(run, "the refresh that it belonged to was killed")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _key_tags(asset: str, partition: str) -> dict[str, str]:
