@@ -15,7 +15,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint lock clean
+.PHONY: help demo test test-ui test-long lint lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,7 @@ BRIEFLY := awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); print "  " $
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
 	@echo 'make test        install, then lint and run the tests (two processes)'
+	@echo 'make test-ui     the Dagster UI in a browser, and the real daemon (installs Chromium on Debian and Ubuntu)'
 	@echo 'make test-long   the tests that take minutes'
 	@echo 'make lint        ruff check and format'
 	@echo 'make lock        resolve the dependencies again and write constraints.txt'
@@ -37,7 +38,14 @@ demo: $(INSTALLED)
 	$(BIN)/tsds demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not ui" $(PYTEST_ARGS)
+
+test-ui: $(INSTALLED_TEST)
+	@command -v chromium chromium-browser google-chrome > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing Chromium' \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; } || { \
+	  echo 'Chromium is needed (on Debian and Ubuntu: apt install chromium)' >&2; exit 1; }
+	$(BIN)/python -m pytest -m ui $(PYTEST_ARGS)
 
 test-long: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
