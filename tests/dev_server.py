@@ -6,13 +6,30 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.commands import TYPED
+from tsds_pipeline.graph import observe
+from tsds_pipeline.project import Project
+from tsds_pipeline.status import status
+
+TASK_ASSETS = (
+    "query_examples",
+    "query_embeddings",
+    "query_neighbors",
+    "selection_probabilities",
+    "sampled_subset",
+)
+
+
+def materialized(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """The nodes that ``runs`` made, sorted; all must have succeeded."""
+    assert {run["status"] for run in runs} == {"SUCCESS"}
+    return sorted(f"{asset}|{run['partition']}" for run in runs for asset in run["assets"])
 
 
 @dataclass
@@ -49,6 +66,42 @@ class DevServer:
             }
             for run in found
         ]
+
+    def backfill(self, tasks: Sequence[str]) -> str:
+        """Launch a backfill of all assets of ``tasks``; its id."""
+        found = self.ask(
+            """mutation ($params: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $params) {
+                ... on LaunchBackfillSuccess {backfillId} ... on PartitionKeysNotFoundError {message}
+                ... on PythonError {message}}}""",
+            params={
+                "assetSelection": [{"path": [asset]} for asset in TASK_ASSETS],
+                "partitionNames": [*tasks],
+                "title": f"tasks {', '.join(tasks)}",
+            },
+        )["launchPartitionBackfill"]
+        if "message" in found:
+            raise ValueError(found["message"])
+        return found["backfillId"]
+
+    def is_finished(self, backfill: str) -> bool:
+        """Whether ``backfill`` has come to its end; it may not fail."""
+        query = """query ($id: String!) {partitionBackfillOrError(backfillId: $id) {
+            ... on PartitionBackfill {status} ... on PythonError {message}}}"""
+        state = self.ask(query, id=backfill)["partitionBackfillOrError"]["status"]
+        assert state in ("REQUESTED", "COMPLETED", "COMPLETED_SUCCESS"), state
+        return state != "REQUESTED"
+
+    def is_at_rest(self) -> bool:
+        """Whether everything is fresh and nothing is running."""
+        busy = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"} & {
+            r["status"] for r in self.runs()
+        }
+        return not busy and {n.state for n in status(observe(Project.load(self.root)))} == {"fresh"}
+
+    def made_after(self, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The runs that are not among those ``before``."""
+        known = {run["runId"] for run in before}
+        return [run for run in self.runs() if run["runId"] not in known]
 
     def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
         """What ``condition`` gives as soon as that is true."""

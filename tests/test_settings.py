@@ -12,6 +12,7 @@ from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import (
     CorpusSettings,
+    DagsterSettings,
     EncoderSettings,
     PoolSettings,
     SelectionSettings,
@@ -207,6 +208,7 @@ REACH = [
     ("selection", "with_replacement = true", DRAWS),
     ("selection", "epochs = 2", DRAWS),
     ("selection", "seed = 1", DRAWS),
+    ("selection", "redraw = true", set()),
     ("tasks.t", 'algorithm = "knn_tv"', {"solver t"}),
     ("tasks.t", "distance_scale = 4.0", {"solver t"}),
     ("tasks.t", "max_neighbors = 7", {"solver t"}),
@@ -216,6 +218,7 @@ REACH = [
     ("tasks.t", "with_replacement = true", {"draw t"}),
     ("tasks.t", "epochs = 2", {"draw t"}),
     ("tasks.t", "seed = 1", {"draw t"}),
+    ("tasks.t", "redraw = true", set()),
     ("tasks.t", 'sources = ["a"]', {"solver t"}),
     ("tasks.t", 'exclude = ["a"]', {"solver t"}),
     ("tasks.t", 'path = "x.jsonl"', set()),
@@ -224,6 +227,12 @@ REACH = [
     ("sources.a", 'text = "{x}"', {"corpus a"}),
     ("sources.a", "max_chars = 9", {"corpus a"}),
     ("sources.a", "max_quarantined = 0.5", {"corpus a"}),
+    ("dagster", 'refresh = "0 4 * * *"', set()),
+    ("dagster", 'redraw = "@weekly"', set()),
+    ("dagster", 'timezone = "Europe/Berlin"', set()),
+    ("dagster", "interval = 60", set()),
+    ("dagster", "late_after = 1.5", set()),
+    ("dagster", 'owners = ["team:data"]', set()),
 ]
 MODELS = {
     "encoder": EncoderSettings,
@@ -232,6 +241,7 @@ MODELS = {
     "selection": SelectionSettings,
     "tasks.t": TaskSettings,
     "sources.a": SourceSettings,
+    "dagster": DagsterSettings,
 }
 
 

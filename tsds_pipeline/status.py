@@ -39,6 +39,11 @@ class NodeStatus:
     """Whether it failed with just these inputs: only a person, or a change, has it tried again."""
 
     @property
+    def failed_checks(self) -> dict[str, str]:
+        """Asset checks that failed and stop nothing: what is wrong, by check."""
+        return dict(self.artifact.header.notes.get("failed_checks", {})) if self.artifact else {}
+
+    @property
     def due(self) -> bool:
         """Whether a refresh makes it again; what failed is tried again whenever a person asks for one."""
         return self.state != FRESH

@@ -50,7 +50,13 @@ def test_for_programs(done):
     assert document["project"] == str(done)
     assert len(document["partitions"]) == 21
     assert [one for one in document["partitions"] if one["state"] != "fresh"] == [
-        {"asset": "sampled_subset", "partition": "t1", "state": "stale", "reasons": ["size 12 -> 5"]}
+        {
+            "asset": "sampled_subset",
+            "partition": "t1",
+            "state": "stale",
+            "reasons": ["size 12 -> 5"],
+            "failed_checks": {},
+        }
     ]
     assert "notes.txt" in document["problems"][0]
     assert document["hints"] == []
@@ -64,3 +70,18 @@ def test_neither_dagster_nor_torch_is_imported(done_once):
         "assert not slow, slow"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_failed_checks_that_stop_nothing_are_told(done):
+    query = json.loads((done / "tasks" / "t0" / "query.jsonl").open().readline())
+    append_records(done / "sources" / "s0.jsonl", [{**query, "id": "leak"}])
+    with (done / "tsds.toml").open("a") as file:
+        file.write("[tasks.t0]\nsize = 44\n")
+    told = "sampled_subset[t0]: check no_query_text: 1 examples have the text of a query record (s0: leak)"
+    for command in ("refresh", "status"):
+        result = tsds("-p", done, command)
+        assert result.exit_code == 0, result.output
+        assert told in result.stderr
+    document = json.loads(tsds("-p", done, "status", "--json").stdout)
+    (found,) = [one for one in document["partitions"] if one["failed_checks"]]
+    assert found["asset"] == "sampled_subset"

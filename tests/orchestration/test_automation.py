@@ -318,21 +318,29 @@ def test_a_sample_that_lags_behind_for_too_long_fails_a_check(project, monkeypat
         file.write("\n[dagster]\nlate_after = 2\n")
     queries = project / "tasks" / "t0" / "query.jsonl"
     good = queries.read_text()
-    queries.write_text(good + "{broken\n")
+    check = dg.AssetCheckKey(dg.AssetKey("sampled_subset"), "up_to_date")
 
     def verdicts(hour):
-        monkeypatch.setattr("tsds_pipeline.orchestration.automation.time.time", lambda: 3600.0 * hour)
-        events = daemon.sense("project_inputs").asset_events
-        return [event for event in events if isinstance(event, dg.AssetCheckEvaluation)]
+        """What Dagster knows of the check for the task after a look at this hour, the last one first."""
+        monkeypatch.setattr("tsds_pipeline.orchestration.automation.now", lambda: 3600.0 * hour)
+        daemon.sense("project_inputs")
+        history = instance.event_log_storage.get_asset_check_execution_history(check, limit=20)
+        found = [record.event.dagster_event.asset_check_evaluation_data for record in history]
+        return [one for one in found if one.partition == "t0"]
 
     with project_instance(Project.load(project)) as instance:
         daemon = Daemon(project, instance, worst_order=False)
-        assert [verdicts(hour) for hour in (1, 2.9)] == [[], []]
-        (late,) = verdicts(3.1)
-        assert (late.check_name, late.partition, late.passed) == ("up_to_date", "t0", False)
-        assert "query_examples[t0]" in late.description
-        assert verdicts(4) == [], "told once"
-        queries.write_text(good)
-        refreshed(project)
-        (mended,) = verdicts(5)
-        assert (mended.partition, mended.passed) == ("t0", True)
+        for start in (1, 10):  # and again
+            queries.write_text(good + "{broken\n")
+            known = len(verdicts(start))
+            assert len(verdicts(start + 1.9)) == known
+            late = verdicts(start + 2.1)
+            assert len(late) == known + 1
+            assert not late[0].passed
+            assert "query_examples[t0]" in late[0].description
+            assert len(verdicts(start + 3)) == known + 1, "told once"
+            queries.write_text(good)
+            refreshed(project)
+            mended = verdicts(start + 4)
+            assert len(mended) == known + 2
+            assert mended[0].passed

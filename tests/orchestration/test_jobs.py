@@ -4,6 +4,7 @@ import shutil
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tests.orchestration.changes import of_task, query_set, set_selection
 from tests.projects import SETTINGS, make_project, refreshed
@@ -32,12 +33,21 @@ def project(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "project")
 
 
+def loaded(root):
+    """The definitions, whatever Dagster remembers of an earlier instance."""
+    with set_defs_state_storage(None):
+        found = definitions(str(root))
+        found.get_repository_def()
+        return found
+
+
 def run(root, job, **options):
     """Run a job as the daemon would; (the result, the assets that were materialised)."""
+    defined = loaded(root)
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
         before = instance.event_log_storage.get_maximum_record_id()
-        found = definitions(str(root)).resolve_job_def(job)
+        found = defined.resolve_job_def(job)
         result = found.execute_in_process(instance=instance, raise_on_error=False, **options)
         made = [
             record
@@ -96,7 +106,7 @@ def test_the_redraw_job_draws_one_task_again(project):
 
 
 def tick(root, name):
-    repository = definitions(str(root)).get_repository_def()
+    repository = loaded(root).get_repository_def()
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
         context = dg.build_schedule_context(
@@ -124,7 +134,7 @@ def test_times_come_from_the_settings(project, monkeypatch):
         file.write('\n[dagster]\nrefresh = "30 1 * * *"\nredraw = "@monthly"\ntimezone = "Europe/Berlin"\n')
         file.write('interval = 7\nowners = ["team:data"]\n')
     monkeypatch.setenv(AUTOMATION, "on")
-    defined = definitions(str(project))
+    defined = loaded(project)
     found = {s.name: (s.cron_schedule, s.execution_timezone) for s in defined.schedules}
     assert found == {
         "nightly_refresh": ("30 1 * * *", "Europe/Berlin"),
@@ -137,4 +147,4 @@ def test_times_come_from_the_settings(project, monkeypatch):
 
 
 def test_the_definitions_can_be_served():
-    assert definitions("no/such/project").get_repository_def().job_names
+    assert loaded("no/such/project").get_repository_def().job_names

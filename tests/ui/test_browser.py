@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.ui.test_daemon import at_rest, finished, launch
+from tests.dev_server import TASK_ASSETS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -92,11 +92,9 @@ def test_sensors_and_schedules_are_running(page, pictures):
     picture(page, pictures / "automation.png")
 
 
-def test_a_backfill(page, pictures, server):
-    server.wait_for(lambda: at_rest(server), "rest")
-    backfill = launch(server, ["graphs"])["backfillId"]
-    server.wait_for(lambda: finished(server, backfill), "the backfill", 300)
-    page.goto(f"/runs/b/{backfill}?tab=overview")
-    for asset in ("query_examples", "query_neighbors", "sampled_subset"):
+def test_a_backfill(page, pictures, backfill):
+    page.goto(f"/runs/b/{backfill.id}?tab=overview")
+    for asset in TASK_ASSETS:
         expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True).first).to_be_visible()
     picture(page, pictures / "backfill.png")

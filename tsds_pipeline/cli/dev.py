@@ -19,7 +19,6 @@ import click
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.terminal import complain, say
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.project import AUTOMATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -116,6 +115,8 @@ def _register(project: "Project") -> None:
 @contextmanager
 def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Iterator[subprocess.Popen]":
     """Dagster's processes, in a group of their own that ends with the block."""
+    from tsds_pipeline.project import AUTOMATION
+
     environment = os.environ | {
         "TSDS_PROJECT": str(project.root),
         "DAGSTER_HOME": str(project.dagster_home),

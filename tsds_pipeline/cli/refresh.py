@@ -121,14 +121,16 @@ def _tell_failures(steps: Sequence["Step"]) -> None:
 
 
 def _tell_warnings(project: "Project", steps: Sequence["Step"]) -> None:
-    """What the solver found strange about a task, such as a knn_tv threshold that keeps everything."""
-    from tsds_pipeline.graph import stored
+    """Checks that failed without stopping anything, and what the solver found strange about a task."""
+    from tsds_pipeline.graph import describe, stored
 
     for step in steps:
-        if step.outcome == "made" and step.node.startswith("selection_probabilities|"):
-            artifact = stored(project.storage, step.node)
-            for warning in artifact.header.notes["warnings"] if artifact else ():
-                complain("warning", f"task {step.node.partition('|')[2]}: {warning}")
+        artifact = stored(project.storage, step.node) if step.outcome == "made" else None
+        notes = artifact.header.notes if artifact else {}
+        for name, problem in notes.get("failed_checks", {}).items():
+            complain("warning", f"{describe(step.node)}: check {name}: {problem}")
+        for warning in notes.get("warnings", ()):
+            complain("warning", f"task {step.node.partition('|')[2]}: {warning}")
 
 
 def _summed_up(steps: Sequence["Step"], seconds: float) -> str:

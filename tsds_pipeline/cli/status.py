@@ -53,6 +53,8 @@ def status(every: bool, as_json: bool) -> None:
     for one in found:
         if one.state == "failed":
             complain("failed", f"{describe(one.node)}: {'; '.join(one.reasons)}")
+        for name, problem in one.failed_checks.items():
+            complain("warning", f"{describe(one.node)}: check {name}: {problem}")
     for kind, lines in (("problem", observed.scan.problems), ("hint", observed.scan.hints)):
         for line in lines:
             complain(kind, line)
@@ -69,6 +71,7 @@ def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
                 "partition": partition or None,
                 "state": one.state,
                 "reasons": list(one.reasons),
+                "failed_checks": one.failed_checks,
             }
         )
     return {

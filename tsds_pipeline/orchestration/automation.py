@@ -6,15 +6,17 @@ beside it neither loses nor repeats anything, and a diamond in the graph is no t
 """
 
 import json
-import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from time import time as now
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tsds_pipeline.assets.checks import UP_TO_DATE
@@ -22,6 +24,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, observe
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
+from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.refresh import end_dead_runs
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
@@ -33,7 +36,9 @@ _NAMED = 5
 def condition(root: str | None) -> dg.AutomationCondition:
     """The automation condition of every asset of the pipeline on the project folder ``root``."""
     automation = dg.AutomationCondition
-    return Due(root) & ~automation.in_progress() & automation.all_deps_blocking_checks_passed()
+    # Not "all passed": a check that was never evaluated, as where Dagster's history was deleted, holds up nothing.
+    failed = automation.any_checks_match(automation.check_failed(), blocking_only=True)
+    return Due(root) & ~automation.in_progress() & ~automation.any_deps_match(failed)
 
 
 class Due(dg.AutomationCondition[dg.AssetKey]):
@@ -111,21 +116,39 @@ def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         end_dead_runs(context.instance)
     requests = partition_requests(context.instance, observed)
     events = changed_inputs(context.instance, observed)
-    lagging, verdicts = _lateness(observed, json.loads(context.cursor or "{}"), time.time())
+    lagging, verdicts = _lateness(observed, json.loads(context.cursor or "{}"), now())
     problems = observed.scan.all_problems()
     for problem in problems:
         context.log.warning(problem)
     found = f"{len(observed.sources)} sources, {len(observed.tasks)} tasks, {len(problems)} problems"
+    for verdict in verdicts:
+        _report(context.instance, verdict)
     return dg.SensorResult(
         dynamic_partitions_requests=requests,
-        asset_events=[*events, *verdicts],
+        asset_events=events,
         cursor=json.dumps(lagging),
         skip_reason=f"{found}; {len(events)} changed inputs were reported",
     )
 
 
+def _report(instance: dg.DagsterInstance, verdict: dg.AssetCheckEvaluation) -> None:
+    """Report ``verdict`` as of a run of its own: Dagster keeps one evaluation a run, check and partition."""
+    run_id = str(uuid.uuid4())
+    planned = AssetCheckEvaluationPlanned(
+        asset_key=verdict.asset_key,
+        check_name=verdict.check_name,
+        partitions_subset=TASKS.subset_with_partition_keys([verdict.partition]),
+    )
+    for kind, data in (
+        (dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, planned),
+        (dg.DagsterEventType.ASSET_CHECK_EVALUATION, verdict),
+    ):
+        event = dg.DagsterEvent(kind.value, job_name="", event_specific_data=data)
+        instance.report_dagster_event(event, run_id)
+
+
 def _lateness(
-    observed: Observed, before: Mapping[str, Any], now: float
+    observed: Observed, before: Mapping[str, Any], moment: float
 ) -> tuple[dict[str, Any], list[dg.AssetCheckEvaluation]]:
     """Since when each task lags behind, and what is to be told about it now.
 
@@ -138,11 +161,11 @@ def _lateness(
         behind = [found[n] for n in wanted_nodes(observed, task, None) if found[n].state != FRESH]
         last = before.get(task)
         if behind:
-            since = last["since"] if last else now
-            late = now - since >= limit
+            since = last["since"] if last else moment
+            late = moment - since >= limit
             lagging[task] = {"since": since, "told": late}
             if late and not (last and last["told"]):
-                verdicts.append(_verdict(task, behind, (now - since) / 3600))
+                verdicts.append(_verdict(task, behind, (moment - since) / 3600))
         elif last and last["told"]:
             verdicts.append(_verdict(task, [], 0.0))
     return lagging, verdicts

@@ -28,7 +28,12 @@ def input_specs() -> list[dg.AssetSpec]:
     partitions = dict.fromkeys(INPUTS_BY_SOURCE, SOURCES) | dict.fromkeys(INPUTS_BY_TASK, TASKS)
     return [
         dg.AssetSpec(
-            name, description=_DESCRIPTIONS[name], group_name="inputs", partitions_def=partitions.get(name)
+            name,
+            description=_DESCRIPTIONS[name],
+            group_name="inputs",
+            partitions_def=partitions.get(name),
+            kinds={"file" if name.endswith("_files") or name == "source_registry" else "toml"},
+            tags={"tsds/role": "input"},
         )
         for name in INPUT_ASSETS
     ]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, CHAINS, Observed, describe, node_path, observe, stored, upstream
@@ -162,7 +163,9 @@ class _Runner:
         self._instance, self._observed = instance, observed
         self._refresh = uuid.uuid4().hex[:12]
         root = str(observed.project.root)
-        self._job = definitions(root).resolve_implicit_global_asset_job_def()
+        # Not asked for kept states of definitions, of which there are none: inside a run, that may fail.
+        with set_defs_state_storage(None):
+            self._job = definitions(root).resolve_implicit_global_asset_job_def()
 
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
