@@ -1,10 +1,10 @@
 """The jobs `refresh` and `redraw`, their schedules, and when they run by themselves."""
 
 import shutil
+from contextvars import copy_context
 
 import dagster as dg
 import pytest
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tests.orchestration.changes import of_task, query_set, set_selection
 from tests.projects import SETTINGS, make_project, refreshed
@@ -33,17 +33,14 @@ def project(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "project")
 
 
-def loaded(root):
-    """The definitions, whatever Dagster remembers of an earlier instance."""
-    with set_defs_state_storage(None):
-        found = definitions(str(root))
-        found.get_repository_def()
-        return found
-
-
 def run(root, job, **options):
     """Run a job as the daemon would; (the result, the assets that were materialised)."""
-    defined = loaded(root)
+    # What Dagster leaves behind of an instance that runs entered again and again stays in a context of its own.
+    return copy_context().run(_run, root, job, options)
+
+
+def _run(root, job, options):
+    defined = definitions(str(root))
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
         before = instance.event_log_storage.get_maximum_record_id()
@@ -106,7 +103,7 @@ def test_the_redraw_job_draws_one_task_again(project):
 
 
 def tick(root, name):
-    repository = loaded(root).get_repository_def()
+    repository = definitions(str(root)).get_repository_def()
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
         context = dg.build_schedule_context(
@@ -134,7 +131,7 @@ def test_times_come_from_the_settings(project, monkeypatch):
         file.write('\n[dagster]\nrefresh = "30 1 * * *"\nredraw = "@monthly"\ntimezone = "Europe/Berlin"\n')
         file.write('interval = 7\nowners = ["team:data"]\n')
     monkeypatch.setenv(AUTOMATION, "on")
-    defined = loaded(project)
+    defined = definitions(str(project))
     found = {s.name: (s.cron_schedule, s.execution_timezone) for s in defined.schedules}
     assert found == {
         "nightly_refresh": ("30 1 * * *", "Europe/Berlin"),
@@ -147,4 +144,4 @@ def test_times_come_from_the_settings(project, monkeypatch):
 
 
 def test_the_definitions_can_be_served():
-    assert loaded("no/such/project").get_repository_def().job_names
+    assert definitions("no/such/project").get_repository_def().job_names

@@ -163,9 +163,7 @@ class _Runner:
         self._instance, self._observed = instance, observed
         self._refresh = uuid.uuid4().hex[:12]
         root = str(observed.project.root)
-        # Not asked for kept states of definitions, of which there are none: inside a run, that may fail.
-        with set_defs_state_storage(None):
-            self._job = definitions(root).resolve_implicit_global_asset_job_def()
+        self._job = definitions(root).resolve_implicit_global_asset_job_def()
 
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
@@ -238,7 +236,8 @@ def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     os.environ["DAGSTER_HOME"] = str(home)
     # Output stays on the terminal, where progress shows, instead of being captured run by run.
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
-    with dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as held:
+    # A run enters the instance once more, after which Dagster does not forget it by itself; this makes it.
+    with set_defs_state_storage(None), dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as held:
         # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
         for database in home.rglob("*.db"):
             held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
