@@ -1,10 +1,11 @@
 """The jobs `refresh` and `redraw`, their schedules, and when they run by themselves."""
 
+import gc
 import shutil
-from contextvars import copy_context
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import _current_storage
 
 from tests.orchestration.changes import of_task, query_set, set_selection
 from tests.projects import SETTINGS, make_project, refreshed
@@ -18,6 +19,13 @@ from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import AUTOMATION, Project
 from tsds_pipeline.results import load_selection
 from tsds_pipeline.status import status
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """Dagster keeps the storage of an instance at hand while anything of a failed run in it lives on."""
+    gc.collect()
+    _current_storage.set(None)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +43,6 @@ def project(finished, tmp_path):
 
 def run(root, job, **options):
     """Run a job as the daemon would; (the result, the assets that were materialised)."""
-    # What Dagster leaves behind of an instance that runs entered again and again stays in a context of its own.
-    return copy_context().run(_run, root, job, options)
-
-
-def _run(root, job, options):
     defined = definitions(str(root))
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
