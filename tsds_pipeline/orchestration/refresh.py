@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, CHAINS, Observed, describe, node_path, observe, stored, upstream
@@ -235,7 +236,8 @@ def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     os.environ["DAGSTER_HOME"] = str(home)
     # Output stays on the terminal, where progress shows, instead of being captured run by run.
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
-    with dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as held:
+    # Whatever enters the instance once more makes Dagster keep it at hand after its end; this ends that too.
+    with set_defs_state_storage(None), dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as held:
         # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
         for database in home.rglob("*.db"):
             held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
