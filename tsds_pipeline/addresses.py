@@ -7,6 +7,7 @@ import re
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 WEB = ("http", "https")
+_BUCKETS = ("s3", "s3a", "gs", "gcs")
 _LOCAL = ("file", "local")
 
 
@@ -29,15 +30,15 @@ def check_address(address: str) -> None:
     if protocol in _LOCAL:
         raise ValueError(f"a path on this machine is written without {protocol}://")
     # Elsewhere a name alone may stand there: of a user (sftp) or a container (abfs).
-    if at and (protocol in WEB or ":" in login):
+    if at and (protocol in (*WEB, *_BUCKETS) or ":" in login):
         raise ValueError(
             "no credentials may stand in an address: take out what is before @ and give them in the environment"
         )
     # Elsewhere ? is a wildcard.
-    if "?" in address if protocol in WEB else re.search(r"\?[^/]*=", address):
+    if re.search("[?#]", address) if protocol in WEB else re.search(r"\?[^/]*=", address):
         raise ValueError(
-            "no query (?...) may stand in an address, as it may hold a signature: name the plain address "
-            "and give credentials in the environment"
+            "no query (?...) or fragment (#...) may stand in an address, as it may hold a signature: name the plain "
+            "address and give credentials in the environment"
         )
 
 

@@ -15,11 +15,6 @@ from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import AUTOMATION, Project
 from tsds_pipeline.settings import DagsterSettings
 
-# What goes well is in the run's own log; the terminal that the daemon writes to hears of the rest.
-_CONSOLE = dg.configured(
-    dg.colored_console_logger, config_schema={"log_level": dg.Field(str, default_value="WARNING")}
-)(lambda config: config)
-
 
 def definitions(root: str | None = None) -> dg.Definitions:
     """The pipeline on the project folder ``root``; without it on the one that TSDS_PROJECT names."""
@@ -38,7 +33,6 @@ def definitions(root: str | None = None) -> dg.Definitions:
         schedules=schedules(
             settings, dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
         ),
-        loggers={"console": _CONSOLE},
         # A process for each step would load everything again: two seconds.
         executor=dg.in_process_executor,
     )

@@ -23,6 +23,9 @@ from tsds_pipeline.settings import Settings
 from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.storage import content_hash
 
+COPIES = "remote"
+"""The folder in storage/ for copies of remote files."""
+
 
 @dataclass(frozen=True)
 class InputFiles:
@@ -106,7 +109,7 @@ def _inputs(project: Project, key: str, places: list[Place], hashes: FileHashes)
         contents += [(file.address, file.identity) for file in place.remote]
     except TsdsError as error:
         return InputFiles(key, (), content_hash("problem", str(error)), str(error))
-    remote = {file.copy_in(project.storage / "remote"): file for file in place.remote}
+    remote = {file.copy_in(project.storage / COPIES): file for file in place.remote}
     return InputFiles(key, (*place.paths, *remote), content_hash(contents), remote=remote)
 
 

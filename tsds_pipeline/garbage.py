@@ -3,16 +3,18 @@
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsds_pipeline.discovery import COPIES
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, Observed
-from tsds_pipeline.redraws import FOLDER as REDRAWS
 
 _OF_SOURCES = (*BY_SOURCE, "quarantine")
-_OF_TASKS = ("query_examples", "query_embeddings", "selection_probabilities", "sampled_subset", REDRAWS)
+_OF_TASKS = ("query_examples", "query_embeddings", "selection_probabilities", "sampled_subset")
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -27,7 +29,11 @@ class Garbage:
     def size(self) -> int:
         """In bytes."""
         files = [self.path] if self.path.is_file() else self.path.rglob("*")
-        return sum(path.stat().st_size for path in files if path.is_file())
+        total = 0
+        for path in files:
+            with suppress(FileNotFoundError):  # renamed or removed by a run
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
     def remove(self) -> None:
         """Delete it; one that is gone already is no error."""
@@ -41,15 +47,24 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     """What belongs to sources and tasks that are gone, and what killed processes left half-written.
 
     With ``exports`` also the exports of tasks that are gone; with ``embeddings`` also the vectors of encoders
-    other than the present one, which would have to be encoded again.
+    other than the present one, which would have to be encoded again. What was counted (``redraws``) is kept. Raises
+    :class:`TsdsError` where there is no source or no task at all: a folder may be unmounted.
     """
+    for name, keys in (("sources", observed.sources), ("tasks", observed.tasks)):
+        if not keys:
+            raise TsdsError(
+                f"{observed.project.root}: there are no {name} at all, so nothing is deleted: is {name}/ where it "
+                "should be? To start afresh, delete storage/ yourself"
+            )
     storage = observed.project.storage
     found = [*_of_keys(storage, _OF_SOURCES, observed.sources, "source")]
     found += _of_keys(storage, _OF_TASKS, observed.tasks, "task")
     found += _neighbors(storage / "query_neighbors", observed)
     found += _abandoned([storage, observed.project.exports])
+    found += _copies(storage / COPIES, observed)
     if exports:
-        found += _of_keys(observed.project.root, ["exports"], observed.tasks, "task")
+        of_tasks = _of_keys(observed.project.root, ["exports"], observed.tasks, "task")
+        found += [one for one in of_tasks if (one.path / "manifest.json").is_file()]
     if embeddings:
         found += _other_encoders(storage / EMBEDDINGS, observed.settings["encoder_settings"])
     return found
@@ -69,6 +84,17 @@ def _unknown(folder: Path, known: Iterable[str], kind: str) -> Iterator[Garbage]
             yield Garbage(path, f"there is no {kind} {key}")
 
 
+def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:
+    """Copies of remote files that nothing names any more; of a server that does not answer all are kept."""
+    inputs = [*observed.scan.sources.values(), *observed.scan.tasks.values(), *observed.scan.tests.values()]
+    if any(files.problem for files in inputs):
+        return
+    named = {copy.parent for files in inputs for copy in files.remote}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path not in named:
+            yield Garbage(path, "a copy of a remote file that nothing names any more")
+
+
 def _neighbors(folder: Path, observed: Observed) -> Iterator[Garbage]:
     yield from _unknown(folder, observed.sources, "source")
     for source in observed.sources:
@@ -79,8 +105,9 @@ def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
     before = time.time() - _ABANDONED_SECONDS
     for folder in folders:
         for path in sorted(folder.rglob(".*.tmp")):
-            if path.stat().st_mtime < before:
-                yield Garbage(path, "its writer was killed")
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    yield Garbage(path, "its writer was killed")
 
 
 def _other_encoders(folder: Path, fingerprint: str) -> Iterator[Garbage]:

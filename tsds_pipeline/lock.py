@@ -1,9 +1,12 @@
-"""One refresh of a project at a time."""
+"""One refresh of a project at a time, and one `tsds dev`. A lock ends with its process at the latest."""
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.project import Project
@@ -13,27 +16,62 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def refresh_lock(project: Project, *, wait: bool = False) -> Iterator[None]:
-    """Hold the project's lock; it ends with the process at the latest.
+    """Hold the lock of the project's only refresh. While another process has it: TsdsError, or ``wait``."""
+    with _lock_file(project.storage / LOCK_FILE) as file:
+        if not _taken(file, wait):
+            raise TsdsError(
+                f"{project.root}: another refresh is under way{_holder(file)}: wait until it has ended"
+            )
+        _hold(file)
+        yield
 
-    While another process has it: TsdsError, or ``wait`` until it has not.
-    """
-    path = project.storage / LOCK_FILE
-    try:
-        project.storage.mkdir(exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise TsdsError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    with file:
+
+@contextmanager
+def dev_lock(project: Project) -> Iterator[None]:
+    """Hold the lock of the project's only `tsds dev`; TsdsError while another process has it."""
+    with _lock_file(project.dagster_home / LOCK_FILE) as file:
+        if not _taken(file, wait=False):
+            raise TsdsError(f"{project.root}: another `tsds dev` is running{_holder(file)}: end that first")
+        _hold(file)
+        yield
+
+
+def is_refreshing(project: Project) -> bool:
+    """Whether a process holds :func:`refresh_lock` at this moment."""
+    with _lock_file(project.storage / LOCK_FILE) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _taken(file: TextIO, wait: bool) -> bool:
+    """Whether the lock could be had; a few tries, as whoever only looks has it for an instant."""
+    for _ in range(5):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return True
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read(20).strip()
-            process = f" (process {holder})" if holder else ""
-            raise TsdsError(
-                f"{project.root}: another refresh is under way{process}: wait until it has ended"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            time.sleep(0.05)
+    return False
+
+
+def _holder(file: TextIO) -> str:
+    file.seek(0)
+    holder = file.read(20).strip()
+    return f" (process {holder})" if holder else ""
+
+
+def _hold(file: TextIO) -> None:
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+def _lock_file(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise TsdsError(f"{error.filename}: cannot be written: {error.strerror}") from None

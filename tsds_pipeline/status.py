@@ -126,8 +126,8 @@ def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> li
         observed.require("source", source)
     ends = [f"sampled_subset|{task}"] if task else []
     ends += [f"kde_densities|{source}"] if source else []
-    everything = list(nodes(observed))
-    return everything if not ends else [node for node in everything if node in _behind(ends, observed)]
+    behind = _behind(ends, observed)
+    return [node for node in nodes(observed) if not ends or node in behind]
 
 
 def _behind(ends: Iterable[str], observed: Observed) -> set[str]:

@@ -182,10 +182,13 @@ def record_failure(path: Path, error: BaseException) -> None:
 
 
 def read_attempt(path: Path) -> Attempt | None:
-    """The last attempt to make the artifact at ``path``; None where it gave a sound one, or there was none."""
+    """The last attempt to make the artifact at ``path``; None where it gave a sound one, or there was none.
+
+    A damaged note is as good as none.
+    """
     try:
         return Attempt(**json.loads(_attempt_path(path).read_text("utf-8")))
-    except FileNotFoundError:
+    except (OSError, ValueError, TypeError):
         return None
 
 

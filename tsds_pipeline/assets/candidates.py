@@ -109,15 +109,19 @@ def candidate_embeddings(
         try:
             usable = [checks.result("usable_vectors")]
             return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log, usable)
-        except UnusableVectorError as error:
-            context.log.error(str(error))
+        except Exception as error:
             frame, vectors = _known_vectors(stage, candidate_corpus.frame)
+            # Nothing to go on with: an encoder that does not work must not pass for a source without records.
+            if frame.is_empty() and not isinstance(error, UnusableVectorError):
+                raise
+            problem = str(error) if isinstance(error, TsdsError) else f"{type(error).__name__}: {error}"
+            context.log.error(problem)
             return stage.stand_in(
                 frame,
                 {node: candidate_corpus},
-                str(error),
+                problem,
                 check_results=[
-                    checks.result("usable_vectors", str(error)),
+                    checks.result("usable_vectors", problem),
                     checks.vector_lengths(vectors, stage.settings.encoder.normalize),
                 ],
                 payloads={"vectors": vectors},

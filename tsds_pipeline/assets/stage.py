@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import polars as pl
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.columns import column_lineage, column_schema
@@ -29,7 +30,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
-from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.orchestration.resources import REFRESH, ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
 from tsds_pipeline.status import node_status
@@ -110,6 +111,13 @@ class Stage:
             yield cls(node, observed, started, before.reasons or (before.state,))
         except Exception as error:
             record_failure(node_path(base, node), error)
+            raise
+        except DagsterExecutionInterruptedError:
+            # Somebody stopped this run; one who stops a refresh goes on with another, or lets the automation.
+            if REFRESH not in context.run.tags:
+                record_failure(
+                    node_path(base, node), TsdsError("its run was stopped: `tsds refresh` makes it")
+                )
             raise
 
     @property

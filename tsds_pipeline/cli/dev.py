@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tsds_pipeline.project import Project
 
 DEFAULT_PORT = 3000
-_NOISE = re.compile(r" - automation - (Prefetching|Done prefetching) asset records")
-"""What the evaluator says every few seconds, at a level that cannot be set."""
+_NOISE = re.compile(r" - automation - (Prefetching|Done prefetching) asset records| - dagster - DEBUG - ")
+"""What the evaluator says every few seconds and each run of its steps, at levels that cannot be set here."""
 _PATIENCE = 15.0
 """Seconds that Dagster has to end after it was asked to."""
 
@@ -59,13 +59,16 @@ def dev(ctx: click.Context, host: str, port: int, automation: bool) -> None:
     Example:
         tsds dev --port 3001
     """
+    from tsds_pipeline.lock import dev_lock
+
     project = chosen_project()
     port = _free_port(host, port)
     if not _is_loopback(host):
         complain(
             "warning", f"the UI has no login: whoever reaches {host}:{port} can run and delete everything"
         )
-    _register(project)
+    ctx.with_resource(dev_lock(project))
+    _prepare(project)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with _dagster(project, host, port, automation) as process:
         say(f"starting the Dagster UI of {project.root}")
@@ -97,19 +100,21 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _register(project: "Project") -> None:
-    """Let the UI know the partitions and input versions of this moment."""
+def _prepare(project: "Project") -> None:
+    """End what an earlier `tsds dev` left under way when it ended, and tell of the project as it is now."""
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tsds_pipeline.graph import observe
+        from tsds_pipeline.lock import is_refreshing
         from tsds_pipeline.orchestration.inputs import register
-        from tsds_pipeline.orchestration.refresh import project_instance
+        from tsds_pipeline.orchestration.refresh import end_dead_runs, project_instance
 
-        observed = observe(project)
         with project_instance(project) as instance:
-            register(instance, observed)
+            if not is_refreshing(project):
+                end_dead_runs(instance, all_of_them=True)
+                register(instance, observe(project))
 
 
 @contextmanager

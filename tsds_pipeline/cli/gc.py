@@ -36,19 +36,22 @@ def gc(dry_run: bool, exports: bool, embeddings: bool) -> None:
     project = chosen_project()
     with refresh_lock(project):
         found = garbage(observe(project), exports=exports, embeddings=embeddings)
-        _tell(project.root, found, "would be deleted" if dry_run else "deleted")
+        sizes = _sizes(project.root, found)
         for item in () if dry_run else found:
             item.remove()
+    for line, size in sizes.items():
+        say(f"{_shown_size(size):>10}  {line}")
+    done = "would be deleted" if dry_run else "deleted"
+    say(f"{_shown_size(sum(sizes.values()))} in {len(found)} files and folders {done}")
 
 
-def _tell(root: "Path", found: Sequence["Garbage"], done: str) -> None:
+def _sizes(root: "Path", found: Sequence["Garbage"]) -> dict[str, int]:
+    """Bytes by folder and reason."""
     sizes: dict[str, int] = {}
     for item in found:
         line = f"{item.path.parent.relative_to(root)}: {item.reason}"
         sizes[line] = sizes.get(line, 0) + item.size
-    for line, size in sizes.items():
-        say(f"{_shown_size(size):>10}  {line}")
-    say(f"{_shown_size(sum(sizes.values()))} in {len(found)} files and folders {done}")
+    return sizes
 
 
 def _shown_size(size: float) -> str:

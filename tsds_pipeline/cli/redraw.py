@@ -27,7 +27,11 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
     observed = observe(project)
     for task in tasks:
         observed.require("task", task)
-    for task in dict.fromkeys(tasks):
-        add_redraw(project, task)
-    if not run_refresh(project, nodes=[f"sampled_subset|{task}" for task in dict.fromkeys(tasks)]):
+    chosen = list(dict.fromkeys(tasks))
+
+    def count() -> None:
+        for task in chosen:
+            add_redraw(project, task)
+
+    if not run_refresh(project, count, nodes=[f"sampled_subset|{task}" for task in chosen]):
         ctx.exit(1)

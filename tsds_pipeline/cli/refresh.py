@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,8 +40,11 @@ def refresh(ctx: click.Context, task: str | None, source: str | None) -> None:
         ctx.exit(1)
 
 
-def run_refresh(project: "Project", **wanted: Any) -> bool:
-    """Refresh ``project`` and tell about it; whether all went well. ``wanted`` as in :class:`Refresh`."""
+def run_refresh(project: "Project", prepare: Callable[[], object] | None = None, **wanted: Any) -> bool:
+    """Refresh ``project`` and tell about it; whether all went well.
+
+    ``prepare`` is called first, under the project's lock; ``wanted`` as in :class:`Refresh`.
+    """
     from tsds_pipeline.lock import refresh_lock
 
     started = time.monotonic()
@@ -50,7 +53,10 @@ def run_refresh(project: "Project", **wanted: Any) -> bool:
         warnings.simplefilter("ignore")
         from tsds_pipeline.orchestration.refresh import Refresh
 
+        if prepare is not None:
+            prepare()
         work = Refresh(project, **wanted)
+        work.wait_for_runs(say)
         steps = _follow(work.nodes, work.steps())
     scan = work.observed.scan
     _tell_failures(steps)

@@ -8,8 +8,7 @@ beside it neither loses nor repeats anything, and a diamond in the graph is no t
 import json
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from time import time as now
@@ -20,12 +19,11 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tsds_pipeline.assets.checks import UP_TO_DATE
-from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, observe
-from tsds_pipeline.lock import refresh_lock
+from tsds_pipeline.graph import Observed, describe, node_path, observe
+from tsds_pipeline.lock import is_refreshing
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
 from tsds_pipeline.orchestration.partitions import TASKS
-from tsds_pipeline.orchestration.refresh import end_dead_runs
+from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
 from tsds_pipeline.status import FRESH, NodeStatus, next_nodes, status, wanted_nodes
@@ -71,17 +69,13 @@ class Due(dg.AutomationCondition[dg.AssetKey]):
 @lru_cache(maxsize=1)
 def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> frozenset[str]:
     """One look for all assets of the tick of ``moment``."""
+    project = Project.load(root)
+    if is_refreshing(project):
+        return frozenset()
     # In this order: a run that ends in between is passed over this time, and never seen as neither.
-    busy = frozenset(_busy(instance))
-    return frozenset(next_nodes(observe(Project.load(root)), busy))
-
-
-def _busy(instance: dg.DagsterInstance) -> Iterator[str]:
-    """The nodes of all runs that have not ended."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
-        partition = run.tags.get("dagster/partition")
-        for asset in run.asset_selection or ():
-            yield "|".join(filter(None, (asset.to_user_string(), partition)))
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    busy = {node for run in runs for node in nodes_of_run(run)}
+    return frozenset(next_nodes(observe(project), busy))
 
 
 def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
@@ -111,9 +105,12 @@ def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[
 
 
 def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    observed = context.resources.project.observe()
-    with suppress(TsdsError), refresh_lock(observed.project):
-        end_dead_runs(context.instance)
+    project = context.resources.project
+    # A refresh tells Dagster of partitions and inputs by itself, and must not lose a partition in its midst.
+    if is_refreshing(project.load()):
+        return dg.SensorResult(skip_reason="a refresh is under way", cursor=context.cursor)
+    end_dead_runs(context.instance)
+    observed = project.observe()
     requests = partition_requests(context.instance, observed)
     events = changed_inputs(context.instance, observed)
     lagging, verdicts = _lateness(observed, json.loads(context.cursor or "{}"), now())
@@ -152,7 +149,8 @@ def _lateness(
 ) -> tuple[dict[str, Any], list[dg.AssetCheckEvaluation]]:
     """Since when each task lags behind, and what is to be told about it now.
 
-    ``before`` is what the last look returned: by task, "since" (seconds since the epoch) and whether it was "told".
+    ``before`` is what the last look returned: by task, "since" (seconds since the epoch) and the time of the sample
+    of which it was "told".
     """
     limit = 3600 * observed.project.settings.dagster.late_after
     found = {node.node: node for node in status(observed)}
@@ -162,13 +160,21 @@ def _lateness(
         last = before.get(task)
         if behind:
             since = last["since"] if last else moment
+            # A sample that is made again passes the check by itself: it is told again then.
+            sample = _time_of(observed, f"sampled_subset|{task}")
             late = moment - since >= limit
-            lagging[task] = {"since": since, "told": late}
-            if late and not (last and last["told"]):
+            lagging[task] = {"since": since, "told": sample if late else None}
+            if late and (last is None or last["told"] != sample):
                 verdicts.append(_verdict(task, behind, (moment - since) / 3600))
-        elif last and last["told"]:
+        elif last and last["told"] is not None:
             verdicts.append(_verdict(task, [], 0.0))
     return lagging, verdicts
+
+
+def _time_of(observed: Observed, node: str) -> int:
+    """When the artifact of ``node`` was written (nanoseconds); 0 where there is none."""
+    path = node_path(observed.project.storage, node)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _verdict(task: str, behind: list[NodeStatus], hours: float) -> dg.AssetCheckEvaluation:

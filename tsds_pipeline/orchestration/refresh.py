@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -21,13 +21,12 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, CHAINS, Observed, describe, node_path, observe, stored, upstream
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
-from tsds_pipeline.orchestration.resources import observed_once
+from tsds_pipeline.orchestration.resources import REFRESH, observed_once
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
 
-REFRESH = "tsds/refresh"
-"""Tag of the runs of a refresh, with a value of its own for each."""
+_UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
 MADE, WAITING = "made", "waiting"
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
@@ -76,7 +75,6 @@ class Refresh:
         The runs go to ``instance``, by default the project's own.
         """
         with nullcontext(instance) if instance else project_instance(self.observed.project) as instance:
-            end_dead_runs(instance)
             register(instance, self.observed)
             runner = _Runner(instance, self.observed)
             versions = self._known_versions()
@@ -89,6 +87,26 @@ class Refresh:
                 if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
                     self._stuck.add(node)
                 yield step
+
+    def wait_for_runs(self, say: Callable[[str], object]) -> None:
+        """Let the runs end that are making what is wanted here; what nobody makes any more is ended.
+
+        The caller holds ``lock.refresh_lock``, so the automation starts no others.
+        """
+        with project_instance(self.observed.project) as instance:
+            alive = daemon_is_alive(instance)
+            end_dead_runs(instance, all_of_them=not alive)
+            told = False
+            while alive and self._is_busy(instance):
+                if not told:
+                    say("waiting for runs of the automation that are under way ...")
+                told = True
+                time.sleep(0.5)
+                alive = daemon_is_alive(instance)
+
+    def _is_busy(self, instance: dg.DagsterInstance) -> bool:
+        runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+        return any(node in self.nodes for run in runs for node in nodes_of_run(run))
 
     def _known_versions(self) -> dict[str, str]:
         """The data versions of the inputs, and of what is stored upstream of the nodes and not among them."""
@@ -200,15 +218,29 @@ class _Runner:
         return str(error)
 
 
-def end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """End the runs of refreshes that were killed, which would stay under way for ever.
+def end_dead_runs(instance: dg.DagsterInstance, *, all_of_them: bool = False) -> None:
+    """End the runs of refreshes that were killed: they would stay under way for ever, and keep their pool's slot.
 
-    Whoever calls it holds the lock of the project's only refresh.
+    The caller holds ``lock.refresh_lock``. With ``all_of_them`` also those that the daemon started, which the caller
+    knows to be dead; what is still queued waits for the next daemon.
     """
-    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
-        if REFRESH in run.tags:
-            instance.report_run_failed(run, "the refresh that it belonged to was killed")
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
+        if all_of_them or REFRESH in run.tags:
+            instance.report_run_failed(run, "its process was killed")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
+    """Whether a daemon told of itself within the last two minutes; it does so twice a minute."""
+    beats = instance.get_daemon_heartbeats().values()
+    return any(time.time() - beat.timestamp < 120 for beat in beats)
+
+
+def nodes_of_run(run: dg.DagsterRun) -> Iterator[str]:
+    """The nodes that ``run`` makes."""
+    partition = run.tags.get("dagster/partition")
+    for asset in run.asset_selection or ():
+        yield "|".join(filter(None, (asset.to_user_string(), partition)))
 
 
 def _key_tags(asset: str, partition: str) -> dict[str, str]:

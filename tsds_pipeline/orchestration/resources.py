@@ -9,6 +9,9 @@ import dagster as dg
 from tsds_pipeline.graph import Observed, observe
 from tsds_pipeline.project import Project
 
+REFRESH = "tsds/refresh"
+"""Tag of the runs of a refresh, with a value of its own for each."""
+
 
 class ProjectResource(dg.ConfigurableResource):
     """The project folder; without ``root`` the one that TSDS_PROJECT names, else the current folder."""
