@@ -3,11 +3,15 @@
 import os
 import socket
 
+import dagster as dg
 import pytest
 
 from tests.commands import tsds
 from tests.dev_server import dev_server
 from tsds_pipeline.cli.dev import _is_loopback
+from tsds_pipeline.definitions import definitions
+from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.project import Project
 
 
 def test_the_ui_starts_knows_the_project_and_ends(done):
@@ -96,3 +100,55 @@ def test_a_host_that_others_reach_is_warned_of(done_once, monkeypatch):
 )
 def test_loopback(host, alone):
     assert _is_loopback(host) is alone
+
+
+def leave_a_run(root, **tags):
+    """A run of a daemon that was killed: it holds its partition, and the encoder's slot."""
+    with project_instance(Project.load(root)) as instance:
+        instance.event_log_storage.initialize_concurrency_limit_to_default("encoder")
+        run = instance.create_run_for_job(
+            definitions(str(root)).resolve_implicit_global_asset_job_def(),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={"dagster/partition": "t0", **tags},
+            asset_selection=frozenset([dg.AssetKey("query_embeddings")]),
+        )
+        claim = instance.event_log_storage.claim_concurrency_slot("encoder", run.run_id, "query_embeddings")
+        assert claim.is_claimed
+        return run.run_id
+
+
+def state_of(root, run_id):
+    with project_instance(Project.load(root)) as instance:
+        info = instance.event_log_storage.get_concurrency_info("encoder")
+        return instance.get_run_by_id(run_id).status, info.active_slot_count
+
+
+def test_what_a_killed_daemon_left_is_ended_by_the_next(done):
+    run_id = leave_a_run(done)
+    with dev_server(done, "--no-automation"):
+        assert state_of(done, run_id) == (dg.DagsterRunStatus.FAILURE, 0)
+
+
+def test_what_a_killed_daemon_left_does_not_stop_a_refresh(done):
+    run_id = leave_a_run(done)
+    with (done / "tasks" / "t0" / "query.jsonl").open("a") as file:
+        file.write((done / "tasks" / "t1" / "query.jsonl").open().readline())
+    assert tsds("-p", done, "refresh").exit_code == 0
+    assert state_of(done, run_id) == (dg.DagsterRunStatus.FAILURE, 0)
+
+
+def test_a_second_one_is_refused(done):
+    with dev_server(done, "--no-automation"):
+        result = tsds("-p", done, "dev", "--port", "0")
+    assert result.exit_code == 1
+    assert "another `tsds dev` is running (process " in result.stderr
+
+
+def test_the_terminal_stays_quiet(done):
+    with dev_server(done) as server:
+        with (done / "tsds.toml").open("a") as file:
+            file.write("[dagster]\ninterval = 1\n[tasks.t0]\nseed = 3\n")
+        server.wait_for(server.runs, "the run")
+        server.wait_for(server.is_at_rest, "the wave")
+    assert "DEBUG" not in server.errors
+    assert len(server.errors.splitlines()) < 12, server.errors

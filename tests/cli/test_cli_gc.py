@@ -66,3 +66,21 @@ def test_vectors_of_other_encoders(done):
     assert len(list(folder.iterdir())) == 2, "they took long to make"
     assert "vectors of another encoder" in tsds("-p", done, "gc", "--embeddings").output
     assert list(folder.iterdir()) == [present]
+
+
+def test_a_folder_that_is_not_there_deletes_nothing(done):
+    """As where a disk is not mounted."""
+    shutil.rmtree(done / "sources")
+    before = kept(done)
+    result = tsds("-p", done, "gc")
+    assert result.exit_code == 1
+    assert "there are no sources at all, so nothing is deleted" in result.stderr
+    assert kept(done) == before
+
+
+def test_what_others_put_beside_the_exports_stays(done):
+    shutil.rmtree(done / "tasks" / "t1")
+    (done / "exports" / "merged").mkdir()
+    (done / "exports" / "notes.txt").write_text("mine")
+    tsds("-p", done, "gc", "--exports")
+    assert sorted(path.name for path in (done / "exports").iterdir()) == ["merged", "notes.txt", "t0"]

@@ -19,6 +19,7 @@ from tests.projects import (
     refreshed,
     write_records,
 )
+from tsds_pipeline.encoders import embed
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import INPUT_ASSETS, nodes, observe
 from tsds_pipeline.orchestration.inputs import register
@@ -268,6 +269,25 @@ def test_a_record_without_a_usable_vector_holds_back_its_source_only(project, tm
     assert outcomes.pop("candidate_embeddings|s1") == "failed"
     assert set(outcomes.values()) == {"made"}
     assert set(load_selection(new, "t0")["source"]) == {"s0"}
+
+
+def test_an_embedding_that_fails_holds_back_its_source_only(project, monkeypatch):
+    def out_of_memory(records, encoder, cache, whose, progress):
+        if whose == "source s1":
+            raise RuntimeError("out of memory")
+        return embed(records, encoder, cache, whose, progress)
+
+    monkeypatch.setattr("tsds_pipeline.assets.stage.embed", out_of_memory)
+    append_records(project / "sources" / "s1.jsonl", records("new", clustered(5, 300)))
+    append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 301)))
+    failed = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
+    assert [(step.node, step.reasons) for step in failed] == [
+        ("candidate_embeddings|s1", ("RuntimeError: out of memory",))
+    ]
+    assert set(load_selection(project, "t0")["source"]) == {"s0", "s1", "s2"}
+    monkeypatch.undo()
+    made(refreshed(project))
+    assert_all_fresh(project)
 
 
 def test_an_index_that_does_not_fit_one_source_is_replaced_by_exact_search(project):
