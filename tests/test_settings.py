@@ -22,7 +22,6 @@ from tsds_pipeline.settings import (
     corpus_limits,
     corpus_part,
     draw_part,
-    encoder_part,
     index_part,
     load_settings,
     pool_part,
@@ -187,11 +186,11 @@ SOLVERS = {"solver t", "solver u"}
 DRAWS = {"draw t", "draw u"}
 NUMBER, AUTO = "alpha = 0.5", 'alpha = "auto"'
 REACH = [
-    ("encoder", 'kind = "precomputed"', {"encoder"} | CORPORA | QUERIES),
-    ("encoder", 'model = "other"', {"encoder"}),
-    ("encoder", 'dtype = "bfloat16"', {"encoder"}),
-    ("encoder", "max_tokens = 100", {"encoder"}),
-    ("encoder", "normalize = false", {"encoder"}),
+    ("encoder", 'kind = "precomputed"', CORPORA | QUERIES),
+    ("encoder", 'model = "other"', set()),
+    ("encoder", 'dtype = "bfloat16"', set()),
+    ("encoder", "max_tokens = 100", set()),
+    ("encoder", "normalize = false", set()),
     ("encoder", "batch_size = 8", set()),
     ("encoder", 'device = "cpu"', set()),
     ("encoder", 'field = "vector"', set()),
@@ -246,7 +245,7 @@ MODELS = {
 
 
 def parts(settings: Settings) -> dict[str, str]:
-    found = {"encoder": encoder_part(settings), "pool": pool_part(settings), "index": index_part(settings)}
+    found = {"pool": pool_part(settings), "index": index_part(settings)}
     for source in ("a", "b"):
         found[f"corpus {source}"] = corpus_part(settings, source)
     for task in ("t", "u"):
@@ -289,8 +288,8 @@ class TestParts:
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
-            ('field = "vector"', {"encoder"} | CORPORA | QUERIES),
-            ("normalize = false", {"encoder"}),
+            ('field = "vector"', CORPORA | QUERIES),
+            ("normalize = false", set()),
             ('model = "other"', set()),
             ('dtype = "bfloat16"', set()),
             ("max_tokens = 100", set()),

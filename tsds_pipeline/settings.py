@@ -309,14 +309,6 @@ def _vector_field(settings: Settings) -> dict[str, str]:
     return {} if settings.vector_field is None else {"field": settings.vector_field}
 
 
-def encoder_part(settings: Settings) -> str:
-    """What decides a text's vector. Batch size and device change speed and last bits only: not in it."""
-    encoder = settings.encoder
-    used = {"kind", "normalize"}
-    used |= {"field"} if encoder.kind == "precomputed" else {"model", "dtype", "max_tokens"}
-    return _canonical(**encoder.model_dump(include=used))
-
-
 def pool_part(settings: Settings) -> str:
     """What decides the densities, beside the vectors."""
     return _canonical(kernel_radius=settings.pool.kernel_radius)

@@ -25,7 +25,7 @@ def test_vectors_stand_in_the_order_of_the_records(tmp_path):
     result = embed(records_of(texts), HashEncoder(), tmp_path, "source a")
     np.testing.assert_array_equal(result.vectors, [hash_vector(text) for text in texts])
     assert result.vectors.dtype == np.float32
-    assert (result.encoded, result.reused, result.dim) == (50, 0, 8)
+    assert (result.encoded, result.reused, result.vectors.shape) == (50, 0, (50, 8))
 
 
 def test_appending_100_records_encodes_100(tmp_path):

@@ -24,7 +24,7 @@ def test_vectors_are_scaled_to_length_one(tmp_path):
     result = embed(with_vectors([[3, 4], [0, 1e-30], [1e30, 0]]), encoder_of(), tmp_path, "source a")
     np.testing.assert_allclose(result.vectors, [[0.6, 0.8], [0, 1], [1, 0]], rtol=1e-7)
     assert result.vectors.dtype == np.float32
-    assert (result.encoded, result.reused, result.dim) == (0, 0, 2)
+    assert (result.encoded, result.reused, result.vectors.shape[1]) == (0, 0, 2)
     assert not list(tmp_path.iterdir())
 
 

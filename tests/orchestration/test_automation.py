@@ -1,4 +1,4 @@
-"""The automation evaluator at S sources x T tasks: exactly what a change touches, once, in any order of runs."""
+"""Refresh and automation at S sources x T tasks: exactly what a change touches, once, in any order of runs."""
 
 import shutil
 from collections import Counter
@@ -181,6 +181,15 @@ def assert_all_fresh(root):
         (describe(n.node), n.reasons) for n in status(observe(Project.load(root))) if n.state != "fresh"
     ] == []
     assert made(refreshed(root)) == []
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_a_refresh_makes_what_a_change_touches_once(project, change):
+    change.make(project)
+    done = made(refreshed(project))
+    assert len(done) == len(set(done))
+    assert set(done) == change.expected
+    assert_all_fresh(project)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)

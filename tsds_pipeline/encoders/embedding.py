@@ -26,10 +26,6 @@ class Embedded:
     encoded: int
     reused: int
 
-    @property
-    def dim(self) -> int:
-        return self.vectors.shape[1]
-
 
 def embed(
     records: pl.DataFrame,

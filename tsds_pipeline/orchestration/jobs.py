@@ -40,6 +40,7 @@ def redraw_op(context: dg.OpExecutionContext, project: ProjectResource) -> None:
 def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:
     """Do ``work`` in the run's own instance; dg.Failure when something failed."""
     failures = 0
+    work.wait_for_runs(context.log.info, context.instance)
     for step in work.steps(context.instance):
         line = f"{describe(step.node)}: {step.outcome} ({'; '.join(step.reasons)}; {step.seconds:.1f} s)"
         if step.outcome == MADE:

@@ -88,24 +88,27 @@ class Refresh:
                     self._stuck.add(node)
                 yield step
 
-    def wait_for_runs(self, say: Callable[[str], object]) -> None:
+    def wait_for_runs(self, say: Callable[[str], object], instance: dg.DagsterInstance | None = None) -> None:
         """Let the runs end that are making what is wanted here; what nobody makes any more is ended.
 
-        The caller holds ``lock.refresh_lock``, so the automation starts no others.
+        The caller holds ``lock.refresh_lock``, so the automation starts no others. One who names the ``instance`` is
+        in a run of its daemon.
         """
-        with project_instance(self.observed.project) as instance:
-            alive = daemon_is_alive(instance)
-            end_dead_runs(instance, all_of_them=not alive)
+        with nullcontext(instance) if instance else project_instance(self.observed.project) as found:
+            dead = instance is None and not daemon_is_alive(found)
+            end_dead_runs(found, all_of_them=dead)
+            # One in a run does not wait for what is queued, which may be waiting for it to make room.
+            statuses = NOT_FINISHED_STATUSES if instance is None else _UNDER_WAY
             told = False
-            while alive and self._is_busy(instance):
+            while not dead and self._is_busy(found, statuses):
                 if not told:
                     say("waiting for runs of the automation that are under way ...")
                 told = True
                 time.sleep(0.5)
-                alive = daemon_is_alive(instance)
+                dead = not daemon_is_alive(found)
 
-    def _is_busy(self, instance: dg.DagsterInstance) -> bool:
-        runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    def _is_busy(self, instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus]) -> bool:
+        runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
         return any(node in self.nodes for run in runs for node in nodes_of_run(run))
 
     def _known_versions(self) -> dict[str, str]:
