@@ -358,3 +358,16 @@ def test_a_sample_that_lags_behind_for_too_long_fails_a_check(project, monkeypat
             mended = verdicts(start + 4)
             assert len(mended) == known + 2
             assert mended[0].passed
+
+
+def test_a_settings_file_that_is_not_understood_stops_the_looks_and_nothing_else(project, caplog):
+    good = (project / "tsds.toml").read_text()
+    with project_instance(Project.load(project)) as instance:
+        daemon = Daemon(project, instance, worst_order=False)
+        (project / "tsds.toml").write_text(good + "[selectoin]\n")
+        for _ in range(2):
+            assert daemon.tick() == []
+            assert "[selectoin]" in daemon.sense("project_inputs").skip_message
+        (project / "tsds.toml").write_text(good)
+        set_selection(project, "seed = 7")
+        assert daemon.settle() == ["sampled_subset|t1"]

@@ -8,7 +8,7 @@ beside it neither loses nor repeats anything, and a diamond in the graph is no t
 import json
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from time import time as now
@@ -19,6 +19,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tsds_pipeline.assets.checks import UP_TO_DATE
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, node_path, observe
 from tsds_pipeline.lock import is_refreshing
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
@@ -69,13 +70,16 @@ class Due(dg.AutomationCondition[dg.AssetKey]):
 @lru_cache(maxsize=1)
 def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> frozenset[str]:
     """One look for all assets of the tick of ``moment``."""
-    project = Project.load(root)
-    if is_refreshing(project):
-        return frozenset()
-    # In this order: a run that ends in between is passed over this time, and never seen as neither.
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    busy = {node for run in runs for node in nodes_of_run(run)}
-    return frozenset(next_nodes(observe(project), busy))
+    try:
+        project = Project.load(root)
+        if is_refreshing(project):
+            return frozenset()
+        # In this order: a run that ends in between is passed over this time, and never seen as neither.
+        runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+        busy = {node for run in runs for node in nodes_of_run(run)}
+        return frozenset(next_nodes(observe(project), busy))
+    except TsdsError:
+        return frozenset()  # `project_inputs` tells what is wrong
 
 
 def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
@@ -105,27 +109,39 @@ def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[
 
 
 def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    project = context.resources.project
-    # A refresh tells Dagster of partitions and inputs by itself, and must not lose a partition in its midst.
-    if is_refreshing(project.load()):
-        return dg.SensorResult(skip_reason="a refresh is under way", cursor=context.cursor)
-    end_dead_runs(context.instance)
-    observed = project.observe()
-    requests = partition_requests(context.instance, observed)
+    before = {"lagging": {}, "problems": [], **json.loads(context.cursor or "{}")}
+    try:
+        project = context.resources.project.load()
+        # A refresh tells Dagster of partitions and inputs by itself, and must not lose a partition in its midst.
+        if is_refreshing(project):
+            return dg.SensorResult(skip_reason="a refresh is under way", cursor=context.cursor)
+        end_dead_runs(context.instance)
+        observed = observe(project)
+    except TsdsError as error:
+        _warn(context, before["problems"], [str(error)])
+        after = {**before, "problems": [str(error)]}
+        return dg.SensorResult(skip_reason=str(error), cursor=json.dumps(after))
     events = changed_inputs(context.instance, observed)
-    lagging, verdicts = _lateness(observed, json.loads(context.cursor or "{}"), now())
-    problems = observed.scan.all_problems()
-    for problem in problems:
-        context.log.warning(problem)
-    found = f"{len(observed.sources)} sources, {len(observed.tasks)} tasks, {len(problems)} problems"
+    lagging, verdicts = _lateness(observed, before["lagging"], now())
     for verdict in verdicts:
         _report(context.instance, verdict)
+    problems = list(observed.scan.all_problems())
+    _warn(context, before["problems"], problems)
+    found = f"{len(observed.sources)} sources, {len(observed.tasks)} tasks"
+    told = f"{len(events)} changed inputs were reported"
     return dg.SensorResult(
-        dynamic_partitions_requests=requests,
+        dynamic_partitions_requests=partition_requests(context.instance, observed),
         asset_events=events,
-        cursor=json.dumps(lagging),
-        skip_reason=f"{found}; {len(events)} changed inputs were reported",
+        cursor=json.dumps({"lagging": lagging, "problems": problems}),
+        skip_reason="; ".join([found, told, *problems]),
     )
+
+
+def _warn(context: dg.SensorEvaluationContext, before: Sequence[str], problems: Sequence[str]) -> None:
+    """Each problem once, not with every look."""
+    for problem in problems:
+        if problem not in before:
+            context.log.warning(problem)
 
 
 def _report(instance: dg.DagsterInstance, verdict: dg.AssetCheckEvaluation) -> None:
