@@ -38,6 +38,7 @@ class DevServer:
 
     root: Path
     url: str
+    process: int
     output: str = ""
     errors: str = ""
     exit_status: int | None = None
@@ -124,7 +125,7 @@ def dev_server(root: Path, *options: str) -> Iterator[DevServer]:
             text=True,
             start_new_session=True,
         )
-        server = DevServer(root, "")
+        server = DevServer(root, "", process.pid)
         try:
             assert process.stdout.readline() == f"starting the Dagster UI of {root}\n"
             server.url = process.stdout.readline().split()[1]

@@ -22,18 +22,21 @@ def refresh_lock(project: Project, *, wait: bool = False) -> Iterator[None]:
             raise TsdsError(
                 f"{project.root}: another refresh is under way{_holder(file)}: wait until it has ended"
             )
-        _hold(file)
+        hold(file, os.getpid())
         yield
 
 
 @contextmanager
-def dev_lock(project: Project) -> Iterator[None]:
-    """Hold the lock of the project's only `tsds dev`; TsdsError while another process has it."""
+def dev_lock(project: Project) -> Iterator[TextIO]:
+    """Hold the lock of the project's only `tsds dev`; TsdsError while another process has it.
+
+    A process that inherits the file that it gives holds the lock too; :func:`hold` names it.
+    """
     with _lock_file(project.dagster_home / LOCK_FILE) as file:
         if not _taken(file, wait=False):
             raise TsdsError(f"{project.root}: another `tsds dev` is running{_holder(file)}: end that first")
-        _hold(file)
-        yield
+        hold(file, os.getpid())
+        yield file
 
 
 def is_refreshing(project: Project) -> bool:
@@ -63,9 +66,10 @@ def _holder(file: TextIO) -> str:
     return f" (process {holder})" if holder else ""
 
 
-def _hold(file: TextIO) -> None:
+def hold(file: TextIO, process: int) -> None:
+    """Let the lock's ``file`` name the ``process`` that holds it."""
     file.truncate(0)
-    file.write(str(os.getpid()))
+    file.write(str(process))
     file.flush()
 
 

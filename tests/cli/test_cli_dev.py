@@ -1,6 +1,8 @@
 """`tsds dev`: the Dagster UI for real, and what is refused before it starts."""
 
 import os
+import re
+import signal
 import socket
 
 import dagster as dg
@@ -152,3 +154,16 @@ def test_the_terminal_stays_quiet(done):
         server.wait_for(server.is_at_rest, "the wave")
     assert "DEBUG" not in server.errors
     assert len(server.errors.splitlines()) < 12, server.errors
+
+
+def test_one_that_was_killed_leaves_dagster_named_in_the_way(done):
+    """Its children live on; a second daemon beside them would do everything twice."""
+    with dev_server(done, "--no-automation") as server:
+        os.kill(server.process, signal.SIGKILL)
+        result = tsds("-p", done, "dev", "--port", "0")
+        assert result.exit_code == 1
+        left = int(re.search(r"is running \(process (\d+)\)", result.stderr)[1])
+        os.kill(left, signal.SIGINT)
+        server.wait_for(lambda: not children(str(done)), "its end", 60)
+    with dev_server(done, "--no-automation"):
+        pass

@@ -22,6 +22,7 @@ from tsds_pipeline.errors import TsdsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TextIO
 
     from tsds_pipeline.project import Project
 
@@ -67,10 +68,10 @@ def dev(ctx: click.Context, host: str, port: int, automation: bool) -> None:
         complain(
             "warning", f"the UI has no login: whoever reaches {host}:{port} can run and delete everything"
         )
-    ctx.with_resource(dev_lock(project))
+    lock = ctx.with_resource(dev_lock(project))
     _prepare(project)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with _dagster(project, host, port, automation) as process:
+    with _dagster(project, host, port, automation, lock) as process:
         say(f"starting the Dagster UI of {project.root}")
         if _answers(url, process):
             say(f"ready: {url}  (Ctrl-C ends it)")
@@ -118,8 +119,11 @@ def _prepare(project: "Project") -> None:
 
 
 @contextmanager
-def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Iterator[subprocess.Popen]":
+def _dagster(
+    project: "Project", host: str, port: int, automation: bool, lock: "TextIO"
+) -> "Iterator[subprocess.Popen]":
     """Dagster's processes, in a group of their own that ends with the block."""
+    from tsds_pipeline.lock import hold
     from tsds_pipeline.project import AUTOMATION
 
     environment = os.environ | {
@@ -141,9 +145,12 @@ def _dagster(project: "Project", host: str, port: int, automation: bool) -> "Ite
         cwd=project.root,
         start_new_session=True,
         stderr=subprocess.PIPE,
+        # It outlives this process where that is killed, and keeps the lock then.
+        pass_fds=(lock.fileno(),),
         encoding="utf-8",
         errors="replace",
     )
+    hold(lock, process.pid)
     threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
     try:
         yield process
