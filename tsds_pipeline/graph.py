@@ -296,4 +296,8 @@ def _what_changed(name: str, old: Header, observed: Observed) -> str:
     changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
     # What counts only beside another setting comes and goes with that.
     keys = sorted(changed & before.keys() & now.keys() or changed)
-    return ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in keys)
+    return ", ".join(f"{key} {_shown(before.get(key))} -> {_shown(now.get(key))}" for key in keys)
+
+
+def _shown(value: object) -> object:
+    return "unset" if value is None else value

@@ -68,7 +68,9 @@ def _valid_cron(cron: str) -> str:
     from dagster._utils.schedules import is_valid_cron_string
 
     if not is_valid_cron_string(cron):
-        raise ValueError('not a cron expression: five fields, as in "0 3 * * *" (every night at three)')
+        raise ValueError(
+            'not a cron expression: minute, hour, day, month and weekday, as in "0 3 * * *" (every night at three)'
+        )
     return cron
 
 

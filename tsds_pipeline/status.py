@@ -59,6 +59,8 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     if artifact is None:
         return NodeStatus(node, FAILED if failure else MISSING, (failure,) if failure else (), None, tried)
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
+    if reasons and (unreadable := _problem(asset, partition, observed)):
+        reasons = (f"{unreadable} (its last result stays in use)",)
     if asset == "sampled_subset" and not is_exported(observed.project.exports / partition, artifact.version):
         reasons += ("its export is gone or incomplete",)
     if failure:
@@ -67,6 +69,14 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     if artifact.header.problem:
         return NodeStatus(node, FAILED, (artifact.header.problem,), artifact, tried)
     return NodeStatus(node, STALE if reasons else FRESH, reasons, artifact, tried)
+
+
+def _problem(asset: str, key: str, observed: Observed) -> str | None:
+    """Why the files that an asset reads cannot be used, if it reads any."""
+    if asset not in ("candidate_corpus", "query_examples"):
+        return None
+    files = (observed.scan.sources if asset == "candidate_corpus" else observed.scan.tasks).get(key)
+    return files.problem if files else None
 
 
 def _is_exhausted(attempt: Attempt, inputs: Mapping[str, str]) -> bool:

@@ -36,7 +36,7 @@ def test_what_is_gone_is_kept_until_gc(done, tmp_path):
     ]
     assert (done / "exports" / "t1" / "manifest.json").exists(), "a trainer may be reading it"
     assert {path: before[path] for path in after} == after
-    assert "0 B in 0 files" in tsds("-p", done, "gc").output
+    assert "nothing to delete" in tsds("-p", done, "gc").output
     tsds("-p", done, "gc", "--exports")
     assert not (done / "exports" / "t1").exists()
     assert not [step for step in refreshed(done) if step.outcome != "fresh"]
@@ -44,7 +44,7 @@ def test_what_is_gone_is_kept_until_gc(done, tmp_path):
 
 def test_a_fresh_project_has_no_garbage(done):
     before = kept(done)
-    assert "0 B in 0 files and folders deleted" in tsds("-p", done, "gc", "--exports", "--embeddings").output
+    assert "nothing to delete" in tsds("-p", done, "gc", "--exports", "--embeddings").output
     assert kept(done) == before
 
 

@@ -43,7 +43,7 @@ def test_a_backfill_tells_what_is_missing(done):
     (done / "storage" / "pool_summary.parquet").unlink()
     result = tsds("-p", done, "backfill", "--task", "t0", "--from-scratch")
     assert result.exit_code == 1
-    assert "needs pool_summary" in result.stderr
+    assert "pool_summary is not there yet: run `tsds refresh` first" in result.stderr
     result = tsds("-p", done, "backfill", "--task", "t8")
     assert result.exit_code == 1
     assert 'error: there is no task "t8"' in result.stderr
@@ -57,7 +57,7 @@ def test_a_redraw_gives_another_sample_of_the_same_probabilities(done):
     for number in (1, 2):
         result = tsds("-p", done, "redraw", "t0")
         assert result.exit_code == 0
-        assert f"redraws {number - 1 or None} -> {number}" in result.output
+        assert f"redraws {number - 1 or 'unset'} -> {number}" in result.output
         samples.append(load_selection(done, "t0")["id"].to_list())
         assert json.loads((done / "exports" / "t0" / "manifest.json").read_text())["redraws"] == number
     assert len({tuple(sample) for sample in samples}) == 3
@@ -67,3 +67,6 @@ def test_a_redraw_gives_another_sample_of_the_same_probabilities(done):
     tsds("-p", done, "refresh")
     assert load_selection(done, "t0")["id"].to_list() == first
     assert 'there is no task "t8"' in tsds("-p", done, "redraw", "t0", "t8").stderr
+    (done / "storage" / "selection_probabilities" / "t1.parquet").unlink()
+    assert "there is nothing to draw from yet: run `tsds refresh`" in tsds("-p", done, "redraw", "t1").stderr
+    assert not (done / "storage" / "redraws" / "t1.json").exists()

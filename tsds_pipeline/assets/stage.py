@@ -33,7 +33,7 @@ from tsds_pipeline.graph import (
 from tsds_pipeline.orchestration.resources import REFRESH, ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
-from tsds_pipeline.status import node_status
+from tsds_pipeline.status import FAILED, node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 
 PREVIEW_ROWS = 10
@@ -108,7 +108,8 @@ class Stage:
         before = node_status(node, observed, versions)
         begin_attempt(node_path(base, node), input_versions(node, observed, versions))
         try:
-            yield cls(node, observed, started, before.reasons or (before.state,))
+            why = ("tried again after a failure",) if before.state == FAILED else before.reasons
+            yield cls(node, observed, started, why or (before.state,))
         except Exception as error:
             record_failure(node_path(base, node), error)
             raise

@@ -4,6 +4,7 @@ import click
 
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
+from tsds_pipeline.errors import TsdsError
 
 
 @click.command()
@@ -14,17 +15,21 @@ from tsds_pipeline.cli.refresh import run_refresh
 def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> None:
     """Make the results of single tasks, from the candidates as they are now.
 
-    It touches no other task, and nothing of the sources: what is missing there is told, and a refresh makes it.
+    It touches no other task, and nothing of the sources, which must have been refreshed once.
 
     \b
     Examples:
         tsds backfill --task bbh
         tsds backfill --task bbh --task gsm8k --from-scratch
     """
-    from tsds_pipeline.graph import observe
+    from tsds_pipeline.graph import describe, observe, stored
     from tsds_pipeline.status import task_nodes
 
     project = chosen_project()
-    nodes = task_nodes(observe(project), tasks)
+    observed = observe(project)
+    nodes = task_nodes(observed, tasks)
+    for node in (*(f"kde_densities|{source}" for source in observed.sources), "pool_summary"):
+        if stored(project.storage, node) is None:
+            raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh` first")
     if not run_refresh(project, nodes=nodes, from_scratch=from_scratch):
         ctx.exit(1)

@@ -41,6 +41,9 @@ def gc(dry_run: bool, exports: bool, embeddings: bool) -> None:
             item.remove()
     for line, size in sizes.items():
         say(f"{_shown_size(size):>10}  {line}")
+    if not found:
+        say("nothing to delete")
+        return
     done = "would be deleted" if dry_run else "deleted"
     say(f"{_shown_size(sum(sizes.values()))} in {len(found)} files and folders {done}")
 

@@ -4,6 +4,7 @@ import click
 
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
+from tsds_pipeline.errors import TsdsError
 
 
 @click.command()
@@ -20,13 +21,15 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
     Example:
         tsds redraw bbh
     """
-    from tsds_pipeline.graph import observe
+    from tsds_pipeline.graph import observe, stored
     from tsds_pipeline.redraws import add_redraw
 
     project = chosen_project()
     observed = observe(project)
     for task in tasks:
         observed.require("task", task)
+        if stored(project.storage, f"selection_probabilities|{task}") is None:
+            raise TsdsError(f"task {task}: there is nothing to draw from yet: run `tsds refresh`")
     chosen = list(dict.fromkeys(tasks))
 
     def count() -> None:

@@ -133,7 +133,7 @@ def _summed_up(found: Sequence["NodeStatus"]) -> str:
         return "nothing to compute yet"
     said = ", ".join(f"{counts[state]} {state}" for state in reversed(_WORST_FIRST) if counts[state])
     due = sum(one.due for one in found)
-    return f"{said}" + (f"; `tsds refresh` makes {due} of them" if due else "")
+    return f"{said}" + (f"; `tsds refresh` makes up to {due}" if due else "")
 
 
 def _colored(state: str) -> "Text":
