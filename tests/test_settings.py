@@ -117,7 +117,10 @@ class TestLoading:
         ],
     )
     def test_values_at_the_edge_are_allowed(self, tmp_path, table, value):
-        parse(f"[{table}]\n{value}\n", tmp_path)
+        found = parse(f"[{table}]\n{value}\n", tmp_path)
+        kind, _, key = table.partition(".")
+        written = getattr(found, kind)[key] if key else getattr(found, kind)
+        assert written.model_fields_set == {value.split(" = ")[0]}
 
     @given(st.text(st.sampled_from('{}[]!:.\n "ab'), max_size=12))
     def test_a_template_that_is_allowed_can_be_used(self, template):

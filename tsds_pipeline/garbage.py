@@ -57,28 +57,29 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
                 "should be? To start afresh, delete storage/ yourself"
             )
     storage = observed.project.storage
-    found = [*_of_keys(storage, _OF_SOURCES, observed.sources, "source")]
-    found += _of_keys(storage, _OF_TASKS, observed.tasks, "task")
-    found += _neighbors(storage / "query_neighbors", observed)
+    neighbors = storage / "query_neighbors"
+    by_source = [*(storage / name for name in _OF_SOURCES), neighbors]
+    by_task = [*(storage / name for name in _OF_TASKS), *(neighbors / source for source in observed.sources)]
+    found = [one for folder in by_source for one in _unknown(folder, observed.sources, "source")]
+    found += [one for folder in by_task for one in _unknown(folder, observed.tasks, "task")]
     found += _abandoned([storage, observed.project.exports])
     found += _copies(storage / COPIES, observed)
     if exports:
-        of_tasks = _of_keys(observed.project.root, ["exports"], observed.tasks, "task")
-        found += [one for one in of_tasks if (one.path / "manifest.json").is_file()]
+        exported = _unknown(observed.project.exports, observed.tasks, "task")
+        found += [one for one in exported if (one.path / "manifest.json").is_file()]
     if embeddings:
         found += _other_encoders(storage / EMBEDDINGS, observed.settings["encoder_settings"])
     return found
 
 
-def _of_keys(base: Path, folders: Iterable[str], known: Iterable[str], kind: str) -> Iterator[Garbage]:
-    for folder in folders:
-        yield from _unknown(base / folder, known, kind)
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _unknown(folder: Path, known: Iterable[str], kind: str) -> Iterator[Garbage]:
     """The entries of ``folder`` whose key, which has no dot, is not ``known``."""
     keys = set(known)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _entries(folder):
         key = path.name.partition(".")[0]
         if key and key not in keys:
             yield Garbage(path, f"there is no {kind} {key}")
@@ -90,15 +91,9 @@ def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:
     if any(files.problem for files in inputs):
         return
     named = {copy.parent for files in inputs for copy in files.remote}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _entries(folder):
         if path not in named:
             yield Garbage(path, "a copy of a remote file that nothing names any more")
-
-
-def _neighbors(folder: Path, observed: Observed) -> Iterator[Garbage]:
-    yield from _unknown(folder, observed.sources, "source")
-    for source in observed.sources:
-        yield from _unknown(folder / source, observed.tasks, "task")
 
 
 def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
@@ -111,6 +106,6 @@ def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
 
 
 def _other_encoders(folder: Path, fingerprint: str) -> Iterator[Garbage]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _entries(folder):
         if path != encoder_folder(folder, fingerprint):
             yield Garbage(path, "vectors of another encoder")

@@ -6,7 +6,7 @@ status` answers at once. Making a node again is ``orchestration.refresh``.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +140,15 @@ def upstream(node: str, observed: Observed) -> list[str]:
         case "sampled_subset":
             return [f"selection_probabilities|{key}", f"draw_settings|{key}"]
     raise ValueError(f"{node} is not made by any asset")
+
+
+def current_versions(nodes: Iterable[str], observed: Observed) -> dict[str, str]:
+    """The data versions of all inputs, and of what is stored directly upstream of ``nodes``."""
+    versions = dict(observed.versions)
+    for name in {name for node in nodes for name in upstream(node, observed)} - versions.keys():
+        if (artifact := stored(observed.project.storage, name)) is not None:
+            versions[name] = artifact.version
+    return versions
 
 
 def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -> dict[str, str]:

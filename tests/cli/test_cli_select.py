@@ -127,3 +127,4 @@ def test_dagster_is_not_needed(arrays):
         "main(['select', '--queries', 'q.npy', '--candidates', 'c.npy', '--size', '5', '--out', 'o.npy'])"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    assert np.load(folder / "o.npy").size == 5

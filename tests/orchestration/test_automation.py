@@ -28,7 +28,7 @@ from tests.orchestration.changes import (
 )
 from tests.projects import made, make_project, refreshed, tampered
 from tsds_pipeline.definitions import definitions
-from tsds_pipeline.graph import describe, input_versions, node_path, observe, stored, upstream
+from tsds_pipeline.graph import current_versions, describe, input_versions, node_path, observe, stored
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
 from tsds_pipeline.orchestration.refresh import REFRESH, _Runner, project_instance
@@ -282,11 +282,7 @@ def test_what_was_killed_is_tried_three_times(project):
         for _ in range(MAX_TRIES):
             assert daemon.tick() == [["sampled_subset|t1"]]
             observed = observe(Project.load(project))
-            versions = observed.versions | {
-                name: stored(project / "storage", name).version
-                for name in upstream("sampled_subset|t1", observed)
-                if name not in observed.versions
-            }
+            versions = current_versions(["sampled_subset|t1"], observed)
             begin_attempt(path, input_versions("sampled_subset|t1", observed, versions))  # and no more of it
         assert daemon.tick() == []
         (project / "tsds.toml").write_text(

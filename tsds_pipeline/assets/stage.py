@@ -23,12 +23,11 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CODE_VERSIONS,
     Observed,
+    current_versions,
     describe,
     header,
     input_versions,
     node_path,
-    stored,
-    upstream,
 )
 from tsds_pipeline.orchestration.resources import REFRESH, ProjectResource
 from tsds_pipeline.progress import progress_bar
@@ -101,10 +100,7 @@ class Stage:
         # Partitions can be added in the UI too, where nothing checks them.
         for kind, key in _keys(context):
             observed.require(kind, key)
-        base, versions = observed.project.storage, dict(observed.versions)
-        for name in upstream(node, observed):
-            if name not in versions and (artifact := stored(base, name)) is not None:
-                versions[name] = artifact.version
+        base, versions = observed.project.storage, current_versions([node], observed)
         before = node_status(node, observed, versions)
         begin_attempt(node_path(base, node), input_versions(node, observed, versions))
         try:

@@ -1,5 +1,6 @@
 """Assets of the tasks: queries, their vectors and neighbours, probabilities, the sample and its export."""
 
+import json
 from collections.abc import Collection, Mapping
 from functools import partial
 
@@ -14,7 +15,6 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
-from tsds_pipeline.redraws import redraws
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
@@ -182,7 +182,7 @@ def sampled_subset(
         units = sampling_units(selection_probabilities.frame)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
-        again = redraws(stage.observed.project, task)
+        again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
         drawn = draw_examples(task, settings, size, units, again)
         sample = with_records(drawn, _corpora(stage.observed, task, made_from))
         certain = certain_share(settings, size, units)

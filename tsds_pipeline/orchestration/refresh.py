@@ -18,7 +18,17 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, CHAINS, Observed, describe, node_path, observe, stored, upstream
+from tsds_pipeline.graph import (
+    BY_SOURCE,
+    CHAINS,
+    Observed,
+    current_versions,
+    describe,
+    node_path,
+    observe,
+    stored,
+    upstream,
+)
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
@@ -77,7 +87,7 @@ class Refresh:
         with nullcontext(instance) if instance else project_instance(self.observed.project) as instance:
             register(instance, self.observed)
             runner = _Runner(instance, self.observed)
-            versions = self._known_versions()
+            versions = current_versions(self.nodes, self.observed)
             for node in self.nodes:
                 step = self._step(node, versions, runner)
                 after = node_status(node, self.observed, versions)
@@ -110,15 +120,6 @@ class Refresh:
     def _is_busy(self, instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus]) -> bool:
         runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
         return any(node in self.nodes for run in runs for node in nodes_of_run(run))
-
-    def _known_versions(self) -> dict[str, str]:
-        """The data versions of the inputs, and of what is stored upstream of the nodes and not among them."""
-        versions = dict(self.observed.versions)
-        for node in self.nodes:
-            for name in set(upstream(node, self.observed)) - versions.keys() - set(self.nodes):
-                if (artifact := stored(self.observed.project.storage, name)) is not None:
-                    versions[name] = artifact.version
-        return versions
 
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
         if node in self._made_along:
@@ -224,8 +225,8 @@ class _Runner:
 def end_dead_runs(instance: dg.DagsterInstance, *, all_of_them: bool = False) -> None:
     """End the runs of refreshes that were killed: they would stay under way for ever, and keep their pool's slot.
 
-    The caller holds ``lock.refresh_lock``. With ``all_of_them`` also those that the daemon started, which the caller
-    knows to be dead; what is still queued waits for the next daemon.
+    The caller knows that no other refresh is under way (``lock``). With ``all_of_them`` also those that the daemon
+    started, which the caller knows to be dead; what is still queued waits for the next daemon.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
         if all_of_them or REFRESH in run.tags:
