@@ -2,8 +2,8 @@
 
     python benchmarks/compare.py --reference CLONE
 
-makes the arrays, runs every method on them in processes of their own, several times in turn, compares their plans
-with exact values, and writes results.json, table.md and plot.png to --out.
+makes the arrays, runs every method on them in processes of their own, in several rounds, compares
+their plans with exact values, and writes results.json, table.md and plot.png to --out.
 
   reference     the script of CLONE (github.com/ZifanL/TSDS), unchanged; without --reference it is left out
   select cold   `select` from arrays to sample, with nothing prepared
@@ -16,10 +16,13 @@ All at alpha 0.5 and C = 5, drawing with replacement as the script does. Real em
 
 import argparse
 import json
+import random
 import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 import machine
 import measured
@@ -106,7 +109,9 @@ def compare(options: argparse.Namespace, folder: Path) -> dict:
     rates, runs, skipped = [], [], {}
     for number in range(options.runs):
         rates.append(machine.product_rate())
-        for method, radius, script, spec in tasks(options, folder):
+        order = list(tasks(options, folder))
+        random.Random(number).shuffle(order)  # so that none always follows the same other
+        for method, radius, script, spec in order:
             if method in skipped:
                 continue
             found = measured.run(script, spec, folder / f"{number}-{method}-{radius}".replace(" ", "-"))
@@ -128,8 +133,6 @@ def compare(options: argparse.Namespace, folder: Path) -> dict:
 
 def make_arrays(options: argparse.Namespace, folder: Path) -> dict:
     """Write the arrays; what they are."""
-    import numpy as np
-
     if options.project:
         name = f"{options.project.resolve().name}, task {options.task}"
         workload.load_project(folder, options.project, options.task)

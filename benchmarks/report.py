@@ -75,7 +75,9 @@ def times(results: dict, runs: Sequence[dict], figure: Callable[[dict], float]) 
     if runs[0]["method"] == REFERENCE:
         return "1"
     reference = {run["round"]: run for run in runs_of(results, REFERENCE, runs[0]["radius"])}
-    ratios = [figure(reference[run["round"]]) / figure(run) for run in runs if run["round"] in reference]
+    # No figure: memory, where the system does not tell.
+    pairs = [(reference[run["round"]], run) for run in runs if run["round"] in reference and figure(run)]
+    ratios = [figure(theirs) / figure(ours) for theirs, ours in pairs]
     return f"{statistics.median(ratios):.1f}" if ratios else NONE
 
 
