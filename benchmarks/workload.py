@@ -1,10 +1,10 @@
 """The arrays that the benchmarks run on: generated ones of any size, or what a project has stored.
 
 The generated pool resembles sentence embeddings: unit vectors from a mixture of 1000 clusters of unequal size with a
-decaying spectrum. A query's nearest candidate is at about 0.65, its 64th at 0.73. In every chunk about 1 % are exact
-copies and 5 % near-duplicates at up to 0.15, some hundreds of each of one and the same record. A chunk depends
-only on the seed and its number, so that a pool is written to disk without being held, and a smaller one is the
-beginning of a larger.
+decaying spectrum. Among a million, a query's nearest is at about 0.65, its 64th at 0.73. In every chunk about 1 %
+are exact copies and 5 % near-duplicates at up to 0.15, some hundreds of each of one and the same record. A chunk
+depends only on the seed and its number, so that a pool is written to disk without being held, and a smaller one is
+the beginning of a larger.
 """
 
 from collections.abc import Iterator
