@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tsds_pipeline.core.config import SelectionConfig
+    from tsds_pipeline.core.prepared import PreparedPool, prepare
     from tsds_pipeline.core.selection import Selection, select
     from tsds_pipeline.results import load_selection
 
-__all__ = ["Selection", "SelectionConfig", "load_selection", "select"]
+__all__ = ["PreparedPool", "Selection", "SelectionConfig", "load_selection", "prepare", "select"]
 
 _HOMES = {
+    "PreparedPool": "tsds_pipeline.core.prepared",
     "Selection": "tsds_pipeline.core.selection",
     "SelectionConfig": "tsds_pipeline.core.config",
     "load_selection": "tsds_pipeline.results",
+    "prepare": "tsds_pipeline.core.prepared",
     "select": "tsds_pipeline.core.selection",
 }
 

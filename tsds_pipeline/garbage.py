@@ -11,7 +11,9 @@ from tsds_pipeline.discovery import COPIES
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, Observed
+from tsds_pipeline.graph import BY_SOURCE, Observed, stored
+from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
+from tsds_pipeline.stages.kernel_sums import sums_folder
 
 _OF_SOURCES = (*BY_SOURCE, "quarantine")
 _OF_TASKS = ("query_examples", "query_embeddings", "selection_probabilities", "sampled_subset")
@@ -64,6 +66,7 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     found += [one for folder in by_task for one in _unknown(folder, observed.tasks, "task")]
     found += _abandoned([storage, observed.project.exports])
     found += _copies(storage / COPIES, observed)
+    found += _kernel_sums(storage, observed)
     if exports:
         exported = _unknown(observed.project.exports, observed.tasks, "task")
         found += [one for one in exported if (one.path / "manifest.json").is_file()]
@@ -94,6 +97,22 @@ def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:
     for path in _entries(folder):
         if path not in named:
             yield Garbage(path, "a copy of a remote file that nothing names any more")
+
+
+def _kernel_sums(storage: Path, observed: Observed) -> Iterator[Garbage]:
+    """Sums of embeddings or for a radius that are not the present ones."""
+    folder, present = (
+        storage / KERNEL_SUMS,
+        sums_folder(storage / KERNEL_SUMS, observed.project.settings.pool.kernel_radius),
+    )
+    made = [stored(storage, f"candidate_embeddings|{source}") for source in observed.sources]
+    versions = {artifact.version for artifact in made if artifact}
+    for path in _entries(folder):
+        if path != present:
+            yield Garbage(path, "sums for another kernel_radius")
+    for path in _entries(present):
+        if path.suffix == ".npz" and not set(path.stem.split("-")) <= versions:
+            yield Garbage(path, "sums of embeddings that were replaced")
 
 
 def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:

@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "candidate_corpus": "1",
     "candidate_embeddings": "1",
     "faiss_index": "1",
-    "kde_densities": "1",
+    "kde_densities": "2",
     "pool_summary": "1",
     "query_examples": "1",
     "query_embeddings": "1",

@@ -29,7 +29,7 @@ from tsds_pipeline.graph import Observed, node_path, nodes, observe, upstream
 from tsds_pipeline.orchestration.refresh import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result, load_selection
-from tsds_pipeline.stages import densities
+from tsds_pipeline.stages import kernel_sums
 from tsds_pipeline.status import NodeStatus, status
 from tsds_pipeline.storage import Draft, read_artifact, write_artifact
 
@@ -235,8 +235,9 @@ def test_nothing_follows_where_there_was_no_result_before(project):
 def test_the_remedy_helps(project, monkeypatch):
     lose_own_count(project)
     refreshed(project)
-    monkeypatch.setattr(densities, "_latest", None)  # as in another process
+    monkeypatch.setattr(kernel_sums, "_remembered", {})  # as in another process
     (project / "storage" / "faiss_index" / "s0.parquet").unlink()
+    shutil.rmtree(project / "storage" / "kernel_sums")
     made(refreshed(project))
     assert last_result(project, "kde_densities|s0", "densities_at_least_one").passed
 

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsds_pipeline.core.arrays import all_distances, as_vectors, pair_distances, unit_vectors
-from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch
+from tsds_pipeline.core import machine, neighbors
+from tsds_pipeline.core.arrays import all_distances, as_vectors, pair_distances
+from tsds_pipeline.core.cells import Cells
+from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, FaissSearch
+from tsds_pipeline.core.row_stack import RowStack
 
 
 def expected(queries: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +45,7 @@ def test_neighbors_are_those_of_brute_force_in_order_of_distance_then_row(seed, 
     if kind == "offset":
         x, q = x + 1000, q + 1000
     x, q = x.astype(np.float32), q.astype(np.float32)
-    found = ExactSearch(x).search(q, k)
+    found = ExactSearch(RowStack([x])).search(q, k)
     distances, indices = expected(q, x, min(k, n))
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_array_equal(found.distances, distances)
@@ -56,8 +59,57 @@ def test_a_family_of_copies_longer_than_the_search_is_searched_deeper():
     )
     x = x[rng.permutation(3500)]
     q = np.concatenate([x[:5], rng.normal(size=(30, 8)).astype(np.float32)])
-    found = ExactSearch(x).search(q, 10)
+    found = ExactSearch(RowStack([x])).search(q, 10)
     np.testing.assert_array_equal(found.indices, expected(q, x, 10)[1])
+
+
+@pytest.mark.parametrize("k", [1, 40, 700])
+def test_blocks_of_candidates_give_the_same_neighbors(monkeypatch, tmp_path, k):
+    rng = np.random.default_rng(4)
+    x, q = (rng.normal(size=(n, 8)).astype(np.float16) for n in (2000, 30))
+    x[5::7] = x[3]
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    q = q.astype(np.float32)
+    whole = ExactSearch(RowStack([x.astype(np.float32)])).search(q, k)
+    monkeypatch.setattr(neighbors, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(machine, "_SMALLEST_BLOCK", 1024)
+    monkeypatch.setattr(machine, "_LARGEST_BLOCK", 1024)
+    for stack in (RowStack([mapped]), RowStack([mapped[:100], mapped[100:]])):
+        for found, expected_ in zip(ExactSearch(stack).search(q, k), whole, strict=True):
+            np.testing.assert_array_equal(found, expected_)
+
+
+def clustered(n: int, m: int, dim: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    centers = rng.normal(size=(30, dim))
+    x, q = (centers[rng.integers(30, size=c)] + 0.4 * rng.normal(size=(c, dim)) for c in (n, m))
+    return x.astype(np.float32), q.astype(np.float32)
+
+
+def test_the_cells_around_a_query_hold_its_neighbors_or_more_are_looked_at(monkeypatch):
+    monkeypatch.setattr(neighbors, "_PROBES", 1)
+    monkeypatch.setattr(neighbors, "_AUDITED", 200)  # all of them
+    x, q = clustered(60_000, 200)
+    search = CellSearch(Cells(RowStack([x]), 0.1))
+    found, (distances, indices) = search.search(q, 10), expected(q, x, 10)
+    assert search.recall >= neighbors.RECALL
+    np.testing.assert_array_equal(found.distances, distances)
+    np.testing.assert_array_equal(found.indices, indices)
+    monkeypatch.setattr(neighbors, "_AUDITED", 20)
+    found = search.search(q, 10)
+    assert (found.distances <= distances[:, -1:]).mean() > 0.99
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+    same = found.indices == indices
+    np.testing.assert_array_equal(found.distances[same], distances[same])
+
+
+def test_where_cells_would_be_most_of_the_pool_all_of_it_is_searched(monkeypatch):
+    x, q = clustered(5000, 50)
+    search = CellSearch(Cells(RowStack([x]), 0.1))
+    found = search.search(q, 300)
+    np.testing.assert_array_equal(found.indices, expected(q, x, 300)[1])
+    assert search.recall == 1.0
 
 
 def test_a_flat_index_finds_the_same_and_short_lists_stay_padded():
@@ -65,7 +117,9 @@ def test_a_flat_index_finds_the_same_and_short_lists_stay_padded():
     x, q = (rng.normal(size=(n, 8)).astype(np.float32) for n in (400, 20))
     flat = faiss.IndexFlatL2(8)
     flat.add(x)
-    for found, exact in zip(FaissSearch(flat, x).search(q, 7), ExactSearch(x).search(q, 7), strict=True):
+    for found, exact in zip(
+        FaissSearch(flat, x).search(q, 7), ExactSearch(RowStack([x])).search(q, 7), strict=True
+    ):
         np.testing.assert_array_equal(found, exact)
     inverted = faiss.index_factory(8, "IVF40,Flat")
     inverted.train(x)
@@ -97,27 +151,10 @@ def test_all_distances_keep_their_digits_where_they_are_small(seed, scale):
         (np.ones((3, 0)), "non-empty"),
         (np.array([["a"]]), "real numbers"),
         (np.array([[1j]]), "real numbers"),
-        (np.array([[1.0], [np.nan]]), r"queries\[1\] has a value that is not finite"),
-        (np.array([[1e300]]), r"queries\[0\] has a value that is not finite in float32"),
     ],
 )
 def test_what_is_no_array_of_vectors_is_named(array, message):
     with pytest.raises(ValueError, match=message):
         as_vectors(array, "queries")
-
-
-def test_vectors_are_copied_only_where_they_must_be():
-    x = np.random.default_rng(2).normal(size=(10, 4)).astype(np.float32)
-    assert np.shares_memory(as_vectors(x, "x"), x)
-    for other in (x.astype(np.float64), x.astype(np.float16), np.asfortranarray(x), x[::2, ::-1]):
-        assert as_vectors(other, "x").flags.c_contiguous
-        assert as_vectors(other, "x").dtype == np.float32
-    unit = unit_vectors(x, "x")
-    assert unit_vectors(unit, "x") is unit
-    np.testing.assert_allclose(np.linalg.norm(unit.astype(float), axis=1), 1, atol=1e-6)
-    partly = unit.copy()
-    partly[3] *= 2
-    np.testing.assert_allclose(unit_vectors(partly, "x"), unit, atol=1e-7)
-    np.testing.assert_array_equal(unit_vectors(partly, "x")[:3], unit[:3])
-    with pytest.raises(ValueError, match=r"x\[2\] is all zeros"):
-        unit_vectors(np.concatenate([x[:2], np.zeros((1, 4), dtype=np.float32)]), "x")
+    with pytest.raises(ValueError, match=message):
+        RowStack.of(array, "queries", normalize=False)

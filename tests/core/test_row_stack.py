@@ -17,6 +17,55 @@ def test_rows_of_blocks_are_those_of_one_array():
     np.testing.assert_array_equal(stack[:], x)
 
 
+def test_vectors_stay_where_they_are_and_are_read_at_unit_length(tmp_path):
+    x = np.random.default_rng(2).normal(size=(10, 4)).astype(np.float32)
+    assert np.shares_memory(RowStack.of(x, "x", normalize=False)[:], x)
+    unit = RowStack.of(x, "x", normalize=True)[:]
+    np.testing.assert_allclose(np.linalg.norm(unit.astype(float), axis=1), 1, atol=1e-6)
+    assert np.shares_memory(RowStack.of(unit, "x", normalize=True)[:], unit)
+    partly = unit.copy()
+    partly[3] *= 2
+    again = RowStack.of(partly, "x", normalize=True)
+    np.testing.assert_allclose(again[:], unit, atol=1e-7)
+    np.testing.assert_array_equal(again[:3], unit[:3])
+    np.testing.assert_array_equal(again[np.array([3, 1])], again[:][[3, 1]])
+    for other in (x.astype(np.float64), np.asfortranarray(x), x.tolist()):
+        stack = RowStack.of(other, "x", normalize=False)
+        np.testing.assert_array_equal(stack[:], x)
+        assert stack[:].dtype == np.float32
+    half = RowStack.of(x.astype(np.float16), "x", normalize=True)
+    np.testing.assert_allclose(half.lengths(), 1)
+    np.testing.assert_allclose(np.linalg.norm(half[:].astype(float), axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_what_was_read_of_a_mapped_file_is_given_back(tmp_path, mode):
+    x = np.random.default_rng(3).normal(size=(5000, 16)).astype(np.float16)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    if mode == "c":
+        mapped[7] = x[7] = 3
+    stack = RowStack([mapped])
+    read = np.concatenate([block for _, block in stack.blocks(4096)])
+    np.testing.assert_array_equal(read, x.astype(np.float32))
+    stack.release()
+    np.testing.assert_array_equal(stack[:], x.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([np.nan, 1], r"queries\[2\] has a value that is not finite"),
+        ([np.inf, 1], r"queries\[2\] has a value that is not finite"),
+        ([1e300, 1], r"queries\[2\] has a value that is not finite in float32"),
+        ([0, 0], r"queries\[2\] is all zeros"),
+    ],
+)
+def test_a_row_that_is_no_vector_is_named(row, message):
+    with pytest.raises(ValueError, match=message):
+        RowStack.of(np.array([[1, 2], [3, 4], row, row], dtype=np.float64), "queries", normalize=True)
+
+
 def test_blocks_of_two_dimensions_are_refused():
     with pytest.raises(ValueError, match="one dimension"):
         RowStack([np.ones((2, 3)), np.ones((2, 4))])

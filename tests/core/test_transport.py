@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from instances import Instance, instances
 
+from tsds_pipeline import SelectionConfig
 from tsds_pipeline.core import problem, rows, transport
 from tsds_pipeline.core.array_pool import ArrayPool
+from tsds_pipeline.core.prepared import PreparedPool
 from tsds_pipeline.core.transport import ALGORITHMS, solve
 
 pytestmark = pytest.mark.filterwarnings("ignore:knn_tv keeps every candidate")
@@ -258,6 +260,12 @@ def test_impossible_settings_are_refused(options, message):
         solve(pool, 1, **options)
 
 
+def array_pool(
+    q: np.ndarray, x: np.ndarray, counts: np.ndarray | None = None, *, weighted: bool
+) -> ArrayPool:
+    return ArrayPool(q, PreparedPool(x, SelectionConfig(normalize=False), counts), weighted=weighted)
+
+
 def test_copied_groups_keep_their_probability_under_knn_kde_only():
     """1 % of the candidates copied 1000 times, no other record within h: as counts."""
     rng = np.random.default_rng(9)
@@ -266,8 +274,8 @@ def test_copied_groups_keep_their_probability_under_knn_kde_only():
     counts[rng.choice(2000, 20, replace=False)] = 1000
     before, after = (
         {
-            "knn_kde": solve(ArrayPool(q, x, radius=0.1, counts=n), 30, algorithm="knn_kde", alpha=0.2),
-            "knn_uniform": solve(ArrayPool(q, x, counts=n), 30, algorithm="knn_uniform", alpha=0.2),
+            "knn_kde": solve(array_pool(q, x, n, weighted=True), 30, algorithm="knn_kde", alpha=0.2),
+            "knn_uniform": solve(array_pool(q, x, n, weighted=False), 30, algorithm="knn_uniform", alpha=0.2),
         }
         for n in (np.ones(2000), counts)
     )
@@ -284,9 +292,11 @@ def test_repeated_rows_share_the_probability_of_one_under_knn_kde_only():
     x, q = (rng.normal(size=(n, 16)).astype(np.float32) for n in (600, 10))
     copied = rng.choice(600, 6, replace=False)
     owner = np.concatenate([np.arange(600), np.repeat(copied, 99)])
-    for algorithm, radius, same in (("knn_kde", 0.1, True), ("knn_uniform", None, False)):
-        before = solve(ArrayPool(q, x, radius=radius), 10, algorithm=algorithm, alpha=0.2).probabilities
-        after = solve(ArrayPool(q, x[owner], radius=radius), 10, algorithm=algorithm, alpha=0.2).probabilities
+    for algorithm, same in (("knn_kde", True), ("knn_uniform", False)):
+        before, after = (
+            solve(array_pool(q, rows, weighted=same), 10, algorithm=algorithm, alpha=0.2).probabilities
+            for rows in (x, x[owner])
+        )
         summed = np.bincount(owner, weights=after)
         assert np.allclose(summed, before, rtol=1e-9, atol=1e-12) == same
 

@@ -7,11 +7,14 @@ import polars as pl
 import pytest
 
 from tests.projects import DIM, clustered
+from tsds_pipeline import SelectionConfig
 from tsds_pipeline.core.array_pool import ArrayPool
 from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch
+from tsds_pipeline.core.prepared import PreparedPool
+from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.core.transport import solve, solve_auto
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.stages import densities, neighbors, pool
+from tsds_pipeline.stages import kernel_sums, neighbors, pool
 from tsds_pipeline.stages.densities import kernel_densities
 from tsds_pipeline.stages.index import SourceIndex
 from tsds_pipeline.stages.neighbors import query_neighbors
@@ -37,7 +40,7 @@ def source_index(n: int, seed: int) -> SourceIndex:
         {"content_id": ids, "count": [1 + row % 3 for row in range(n)]},
         schema={"content_id": pl.String, "count": pl.Int64},
     )
-    return SourceIndex(table, vectors, ExactSearch(vectors) if n else None)
+    return SourceIndex(table, vectors, ExactSearch(RowStack([vectors])) if n else None)
 
 
 def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
@@ -45,7 +48,7 @@ def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
     indexes = {key: source_index(n, seed) for seed, (key, n) in enumerate(SIZES.items())}
     parts = []
     for key, index in indexes.items():
-        found = kernel_densities(key, indexes, RADIUS)
+        found = kernel_densities(key, indexes, RADIUS).table
         parts.append(SourcePart(key, index, found, query_neighbors("t", key, QUERIES, index, found)))
     filled = [index for index in indexes.values() if len(index.table)]
     vectors = np.concatenate([index.vectors for index in filled])
@@ -53,12 +56,16 @@ def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
     return StoredPool("t", parts, QUERIES, uniform=uniform), vectors, counts
 
 
+def prepared(vectors: np.ndarray, counts: np.ndarray) -> PreparedPool:
+    return PreparedPool(vectors, SelectionConfig(kernel_radius=RADIUS, normalize=False), counts)
+
+
 @pytest.mark.parametrize("algorithm", ["knn_kde", "knn_uniform", "knn_tv"])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9, 0.99, 1.0])
 def test_several_sources_solve_like_one_array(depth, algorithm, alpha):
     uniform = algorithm != "knn_kde"
     several, vectors, counts = stored_pool(uniform)
-    one = ArrayPool(QUERIES, vectors, radius=None if uniform else RADIUS, counts=counts)
+    one = ArrayPool(QUERIES, prepared(vectors, counts), weighted=not uniform)
     one.weights(np.arange(len(vectors)))  # all of them, so that it knows S as the pipeline does
     expected = solve(one, len(QUERIES), algorithm=algorithm, alpha=alpha)
     found = solve(several, len(QUERIES), algorithm=algorithm, alpha=alpha)
@@ -72,7 +79,7 @@ def test_the_automatic_alpha_counts_a_text_in_two_sources_once(depth):
     twice = several.content_ids.to_list()
     twice[-60:] = twice[:60]
     several.content_ids = pl.Series(twice)
-    one = ArrayPool(QUERIES, vectors, radius=RADIUS, counts=counts)
+    one = ArrayPool(QUERIES, prepared(vectors, counts), weighted=True)
     units = np.unique(twice, return_inverse=True)[1]
     expected = solve_auto(one, len(QUERIES), 30, units=units)
     found = solve_auto(several, len(QUERIES), 30, units=several.units)
@@ -109,7 +116,7 @@ def test_densities_of_one_source_are_those_of_the_pool():
     vectors = np.concatenate([index.vectors for index in filled]).astype(float)
     counts = np.concatenate([index.table["count"].to_numpy() for index in filled])
     for key, index in indexes.items():
-        found = kernel_densities(key, indexes, RADIUS)
+        found = kernel_densities(key, indexes, RADIUS).table
         assert found["content_id"].equals(index.table["content_id"])
         if len(index.table):
             distances = np.linalg.norm(index.vectors[:, None].astype(float) - vectors, axis=2)
@@ -125,24 +132,74 @@ def test_vectors_of_another_length_are_named():
         kernel_densities("a", {**indexes, "z": other}, RADIUS)
 
 
-def test_the_pool_is_grouped_once_for_all_its_sources(monkeypatch):
-    """And again for another pool or radius; what is not stored is never mistaken for what is."""
-    built = []
-    real = densities.KernelDensity
-    monkeypatch.setattr(densities, "KernelDensity", lambda *given: built.append(given) or real(*given))
-    stored = {
-        key: replace(source_index(n, seed), version=f"v{seed}") for seed, (key, n) in enumerate(SIZES.items())
-    }
-    first = {key: kernel_densities(key, stored, RADIUS) for key in stored}
-    assert len(built) == 1
-    kernel_densities("a", stored, RADIUS / 2)
-    other = {**stored, "d": replace(source_index(30, 9), version="w")}
-    assert not kernel_densities("a", other, RADIUS).equals(first["a"])
-    assert kernel_densities("a", stored, RADIUS).equals(first["a"])
-    assert len(built) == 4
-    loose = {key: replace(index, version=None) for key, index in stored.items()}
-    assert kernel_densities("a", loose, RADIUS).equals(kernel_densities("a", loose, RADIUS))
-    assert len(built) == 6
+def stored_indexes(**versions: str) -> dict[str, SourceIndex]:
+    """Indexes whose embeddings have ``versions``."""
+    indexes = {key: source_index(n, seed) for seed, (key, n) in enumerate(SIZES.items())}
+    return {key: replace(index, embeddings=versions.get(key, f"v-{key}")) for key, index in indexes.items()}
+
+
+@pytest.fixture
+def evaluated(monkeypatch) -> list[tuple[int, int]]:
+    """The sizes of the two sources of each pair that is computed, the smaller first."""
+    monkeypatch.setattr(kernel_sums, "_remembered", {})
+    pairs, both = [], kernel_sums._both
+    monkeypatch.setattr(
+        kernel_sums,
+        "_both",
+        lambda small, large, radius: (
+            pairs.append((len(small.table), len(large.table))) or both(small, large, radius)
+        ),
+    )
+    return pairs
+
+
+def test_each_two_sources_are_computed_once_and_a_changed_one_costs_only_its_own_pairs(tmp_path, evaluated):
+    pool = stored_indexes()
+    first = {key: kernel_densities(key, pool, RADIUS, tmp_path).table for key in pool}
+    assert sorted(evaluated) == [(4, 4), (4, 90), (4, 150), (90, 90), (90, 150), (150, 150)]
+    for key in pool:
+        assert kernel_densities(key, pool, RADIUS, tmp_path).table.equals(first[key])
+    assert len(evaluated) == 6
+    evaluated.clear()
+    changed = {**pool, "c": replace(source_index(5, 9), embeddings="new")}
+    after = {key: kernel_densities(key, changed, RADIUS, tmp_path).table for key in ("d", "c", "a")}
+    assert sorted(evaluated) == [(5, 5), (5, 90), (5, 150)]
+    for key, table in after.items():
+        assert kernel_densities(key, changed, RADIUS).table.equals(table), "the same bytes as from nothing"
+    assert kernel_densities("a", pool, RADIUS, tmp_path).table.equals(first["a"])
+    evaluated.clear()
+    kernel_densities("a", pool, RADIUS / 2, tmp_path)
+    assert len(evaluated) == 3, "another radius shares nothing"
+
+
+def test_sums_that_are_damaged_are_computed_again(tmp_path, evaluated, caplog):
+    pool = stored_indexes()
+    first = kernel_densities("a", pool, RADIUS, tmp_path).table
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-40])
+    evaluated.clear()
+    assert kernel_densities("a", pool, RADIUS, tmp_path).table.equals(first)
+    assert len(evaluated) == 3
+    assert caplog.text.count("is damaged") == 3
+
+
+def test_what_is_not_stored_is_not_kept(tmp_path, evaluated):
+    loose = {key: replace(index, embeddings=None) for key, index in stored_indexes().items()}
+    kernel_densities("a", loose, RADIUS, tmp_path)
+    kernel_densities("a", loose, RADIUS, tmp_path)
+    assert len(evaluated) == 6
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_two_sources_of_equal_embeddings_count_each_other(tmp_path):
+    pool = stored_indexes()
+    twice = {**pool, "e": pool["d"]}
+    before, after = (
+        kernel_densities("d", indexes, RADIUS, tmp_path).table["density"].to_numpy()
+        for indexes in (pool, twice)
+    )
+    own = kernel_densities("d", {"d": pool["d"]}, RADIUS).table["density"].to_numpy()
+    np.testing.assert_allclose(after, before + own, rtol=1e-12)
 
 
 def test_recall_is_the_share_of_the_exact_neighbors(monkeypatch):

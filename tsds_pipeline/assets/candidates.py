@@ -19,6 +19,7 @@ from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
+from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, write_atomically
 
 _asset = partial(pipeline_asset, group_name="candidates")
@@ -186,8 +187,10 @@ def kde_densities(
         made_from = {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())}
         require_same_versions(made_from)
         indexes = {key: open_index(artifact) for key, artifact in faiss_index.items()}
-        with progress_bar(f"densities of {source}", context.log.info) as progress:
-            table = kernel_densities(source, indexes, stage.settings.pool.kernel_radius, progress)
+        with progress_bar(f"densities of {source}, over sources", context.log.info) as progress:
+            kept = stage.observed.project.storage / KERNEL_SUMS
+            found = kernel_densities(source, indexes, stage.settings.pool.kernel_radius, kept, progress)
+        table = found.table
         near = near_duplicates(table).height
         return stage.result(
             table,
@@ -196,7 +199,11 @@ def kde_densities(
             version=content_hash(
                 faiss_index[source].version, stage.observed.settings["pool_settings"], table
             ),
-            metadata={"near_duplicates": near, "largest_density": float(table["density"].max() or 0)},
+            metadata={
+                "near_duplicates": near,
+                "largest_density": float(table["density"].max() or 0),
+                "largest_density_error": found.largest_error,
+            },
             preview=table.sort("density", descending=True),
             check_results=[checks.densities_at_least_one(source, table)],
         )

@@ -67,7 +67,7 @@ _CHECKS = {
         _Check(
             "densities_at_least_one",
             "Every density is at least the number of the record's own copies, and so at least 1. Where not, the "
-            "source's index is damaged: delete its files in storage/faiss_index, then refresh.",
+            "source's index is damaged: delete its files in storage/faiss_index and storage/kernel_sums, then refresh.",
             blocking=True,
         )
     ],
@@ -198,7 +198,7 @@ def densities_at_least_one(source: str, table: pl.DataFrame) -> dg.AssetCheckRes
         problem = (
             f"{np.count_nonzero(~right):,} of {len(table):,} densities are below the number of the record's own copies "
             f"(the least is {density.min():.3g}): the source's index is damaged: delete "
-            f"storage/faiss_index/{source}.parquet {_AGAIN}"
+            f"storage/faiss_index/{source}.parquet and storage/kernel_sums {_AGAIN}"
         )
     figures = {"smallest_density": float(density.min())} if len(density) else {}
     return result("densities_at_least_one", problem, **figures)

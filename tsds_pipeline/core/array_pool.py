@@ -1,74 +1,51 @@
-"""The candidate pool of ``select``: two arrays, in memory or mapped from disk; densities when asked for."""
+"""The candidates of one task of ``select``: a prepared pool, seen from the task's queries."""
 
 import numpy as np
 
 from tsds_pipeline.core.arrays import all_distances
-from tsds_pipeline.core.density import KernelDensity
-from tsds_pipeline.core.neighbors import ExactSearch, Neighbors
+from tsds_pipeline.core.neighbors import Neighbors
+from tsds_pipeline.core.prepared import PreparedPool
 
-# An exact scan costs nearly the same at any depth, so the first one goes deep and is remembered.
+# A scan costs nearly the same at any depth, so the first one goes deep and is remembered.
 _FIRST_DEPTH = 512
 _REMEMBERED = 2**23
 
 
 class ArrayPool:
-    """``queries`` (M, dim), ``candidates`` (N, dim) float32; ``counts`` (N,) copies each candidate stands for.
+    """``queries`` (M, dim) float32 and the candidates of ``pool``.
 
-    With ``radius``, the kernel's h, densities can be computed. They make the weights a_j = n_j / rho_j;
-    without a radius, or where not ``weighted``, the weights are n_j.
+    Where ``weighted``, densities make the weights a_j = n_j / rho_j; otherwise the weights are n_j.
     """
 
-    def __init__(
-        self,
-        queries: np.ndarray,
-        candidates: np.ndarray,
-        *,
-        radius: float | None = None,
-        counts: np.ndarray | None = None,
-        weighted: bool = True,
-    ):
-        self.size = len(candidates)
-        self._queries, self._candidates = queries, candidates
-        self._counts = np.ones(self.size) if counts is None else np.asarray(counts, dtype=np.float64)
-        self._search = ExactSearch(candidates)
+    def __init__(self, queries: np.ndarray, pool: PreparedPool, *, weighted: bool):
+        self.size = len(pool)
+        self._queries, self._pool, self._weighted = queries, pool, weighted
         self._remembered: Neighbors | None = None
-        self._density = None if radius is None else KernelDensity(candidates, radius, self._counts)
-        self._weighted = weighted and radius is not None
-        self.densities = np.full(self.size, np.nan)
-        """rho_j of the candidates that were asked for so far, NaN elsewhere."""
 
     def nearest(self, rows: np.ndarray, k: int) -> Neighbors:
         if self._remembered is None:
             depth = min(max(k, _FIRST_DEPTH), max(k, _REMEMBERED // len(self._queries)))
-            self._remembered = self._search.search(self._queries, depth)
+            self._remembered = self._pool.search.search(self._queries, depth)
         k = min(k, self.size)
         if k <= self._remembered.indices.shape[1]:
             return Neighbors(self._remembered.distances[rows, :k], self._remembered.indices[rows, :k])
-        return self._search.search(np.ascontiguousarray(self._queries[rows]), k)
+        return self._pool.search.search(np.ascontiguousarray(self._queries[rows]), k)
 
     def weights(self, candidates: np.ndarray) -> np.ndarray:
-        if not self._weighted:
-            return self._counts[candidates]
-        self._look_up(candidates)
-        return self._counts[candidates] / self.densities[candidates]
+        counts = self._pool.counts[candidates]
+        return counts / self._pool.look_up(candidates) if self._weighted else counts
 
     def total_weight(self) -> tuple[float, float]:
         """A candidate not yet asked for weighs more than 0 and, as rho_j >= n_j, at most 1."""
+        counts, densities = self._pool.counts, self._pool.densities
         if not self._weighted:
-            total = float(self._counts.sum())
+            total = float(counts.sum())
             return total, total
-        known = ~np.isnan(self.densities)
-        low = float((self._counts[known] / self.densities[known]).sum())
+        known = ~np.isnan(densities)
+        low = float((counts[known] / densities[known]).sum())
         return low, low + float(np.count_nonzero(~known))
 
-    def complete(self) -> None:
-        """Compute the density of every candidate."""
-        self._look_up(np.arange(self.size))
-
-    def _look_up(self, candidates: np.ndarray) -> None:
-        missing = np.unique(candidates[np.isnan(self.densities[candidates])])
-        if len(missing):
-            self.densities[missing] = self._density(self._candidates[missing])
-
     def distances(self, rows: np.ndarray) -> np.ndarray:
-        return all_distances(self._queries[rows], self._candidates)
+        return np.concatenate(
+            [all_distances(self._queries[rows], block) for _, block in self._pool.vectors.blocks()], axis=1
+        )

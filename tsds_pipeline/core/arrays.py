@@ -4,51 +4,31 @@ import numpy as np
 
 # Working memory of one block of float64 intermediates.
 BLOCK_BYTES = 64 * 2**20
+# Blocks that a second pass finds in the processor's caches.
+_CACHED_BYTES = 2**20
 # How far from 1 the length of a float32 row may be that was scaled to unit length before.
 UNIT_ROUNDING = 1e-6
 
 
 def as_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
-    """``vectors`` as a C-contiguous float32 array (n, dim); ValueError names what is wrong and where."""
+    """``vectors`` as a C-contiguous float32 array (n, dim); ValueError names what is wrong."""
     array = np.asarray(vectors)
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] == 0:
-        raise ValueError(f"{name} must be a non-empty array of shape (n, dim), got shape {array.shape}")
+    check_shape(array, name)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    for start, stop in row_blocks(len(array), array.shape[1] * 4):
-        finite = np.isfinite(array[start:stop]).all(axis=1)
-        if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise ValueError(f"{name}[{row}] has a value that is not finite in float32; remove or repair it")
-    return array
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def unit_vectors(vectors: np.ndarray, name: str) -> np.ndarray:
-    """Rows of ``vectors`` (n, dim) float32 scaled to length 1; a zero row is a ValueError.
-
-    Rows whose length is 1 to rounding stay as they are; if all are, ``vectors`` itself is returned.
-    """
-    scaled = None
-    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
-        block = vectors[start:stop].astype(np.float64)
-        norms = np.sqrt(np.einsum("ij,ij->i", block, block))
-        if not norms.all():
-            row = start + int(np.argmin(norms))
-            raise ValueError(
-                f"{name}[{row}] is all zeros and has no direction; remove it or do not normalize"
-            )
-        off = np.flatnonzero(np.abs(norms - 1.0) > UNIT_ROUNDING)
-        if len(off):
-            scaled = np.array(vectors) if scaled is None else scaled
-            scaled[start + off] = block[off] / norms[off, None]
-    return vectors if scaled is None else scaled
+def check_shape(array: np.ndarray, name: str) -> None:
+    """ValueError unless ``array`` is (n, dim) and has something in it."""
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] == 0:
+        raise ValueError(f"{name} must be a non-empty array of shape (n, dim), got shape {array.shape}")
 
 
-def row_blocks(n: int, bytes_per_row: int) -> list[tuple[int, int]]:
-    """``[start, stop)`` pairs that cover ``n`` rows, each within BLOCK_BYTES (one row at least)."""
-    step = max(1, BLOCK_BYTES // max(1, bytes_per_row))
+def row_blocks(n: int, bytes_per_row: int, size: int = BLOCK_BYTES) -> list[tuple[int, int]]:
+    """``[start, stop)`` pairs that cover ``n`` rows, each within ``size`` bytes (one row at least)."""
+    step = max(1, size // max(1, bytes_per_row))
     return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
@@ -92,12 +72,7 @@ def squared_distance_error(dim: int, left_norm: float, right_norm: float) -> flo
 def row_lengths(vectors: np.ndarray) -> np.ndarray:
     """Length of each row, float64 (n,); not finite where a value is not."""
     lengths = np.empty(len(vectors))
-    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
-        block = vectors[start:stop]
-        lengths[start:stop] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8, _CACHED_BYTES):
+        block = vectors[start:stop].astype(np.float64)
+        np.sqrt(np.einsum("ij,ij->i", block, block), out=lengths[start:stop])
     return lengths
-
-
-def largest_norm(vectors: np.ndarray) -> float:
-    """Length of the longest row."""
-    return float(row_lengths(vectors).max())

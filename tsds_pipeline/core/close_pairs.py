@@ -1,181 +1,159 @@
-"""Which pairs of points may lie within a radius of each other: an exact filter, two bounds deep.
+"""Which pairs of points and rows may lie within a radius of each other: an exact filter, three bounds deep.
 
-Points are first projected on their leading principal components; an orthogonal projection never lengthens a
-distance. Then the pool is cut into cells around centres. For x of cell A and y of cell c,
+An orthogonal projection never lengthens a distance, so pairs are sought among the projected rows (``cells``). For x
+of cell A and y of cell c,
 
     |x - y|  >=  m_x + m_y,     m_x = (|x - c|^2 - |x - A|^2) / (2 |A - c|),   m_y likewise,
 
-the distance of their projections on the line through the two centres: where it exceeds the radius, neither the
-cell nor the point has to be looked at. What is left goes through a matrix product. Every bound is widened by
-what float32 rounding may amount to, so that no pair within the radius is lost.
+the distance of their projections on the line through the two centres: where it exceeds the radius for all x of A and
+all y of c, the two cells have no pair. What is left goes through a product of the projected rows and, where many
+survive that, one of the full rows. Every bound is widened by what float32 rounding may amount to, so that no pair
+within the radius is lost.
+
+Parts that are ``limited`` to the nearest cells may lose pairs: who asks for them checks a sample.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import all_distances, row_blocks, squared_distance_error
+from tsds_pipeline.core.arrays import squared_distance_error
+from tsds_pipeline.core.cells import Cells, nearest_center, with_one
 from tsds_pipeline.core.row_stack import RowStack
 
-_SAMPLE_ROWS = 16_384
-_TESTED_ROWS = 512
-_DIMS = (16, 32, 64, 128)
-# Seconds that a pair costs: in a product, for each dimension; when it survives and is evaluated in float64.
-_COST_OF_DIM, _COST_OF_SURVIVOR = 4e-11, 5e-7
-_ROWS_PER_CELL, _MAX_CELLS, _ROUNDS = 256, 1024, 3
-_POINTS_AT_ONCE, _ROWS_AT_ONCE = 1024, 4096
+_POINTS_AT_ONCE, _ROWS_AT_ONCE = 512, 4096
+# Pairs that the points looked at together may have; more only for a single point.
+_PAIRS_AT_ONCE = 2**23
+# Seconds: a pair evaluated in float64; a full row read for a product, and a dimension of a pair in it.
+_COST_OF_PAIR, _COST_OF_ROW, _COST_OF_DIM = 5e-7, 4e-7, 2.5e-11
 # Covers the rounding of margins, beside that of the squared distances in them.
 _SLACK = 1e-5
-_EPS = float(np.finfo(np.float32).eps)
 
 
-class ClosePairs:
-    """Finds, for given points, every row of ``pool`` (u, dim) float32 within ``radius``, and a few others."""
+def close_pairs(cells: Cells, points: RowStack, radius: float) -> Iterator["PairsOfCell"]:
+    """The pairs of ``points`` (n, dim) with rows of the pool of ``cells``, in parts independent of each other.
 
-    def __init__(self, pool: np.ndarray | RowStack, radius: float):
-        self._radius = radius
-        self._mean, self._basis = _projection(pool, radius)
-        self._rows, self._norm = self._project(pool)
-        self._centers = _centers(self._rows)
-        gaps = all_distances(self._centers, self._centers)
-        gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
-        self._inverse_gap = (1.0 / gaps).astype(np.float32)
-        self._assign_rows()
+    All pairs of a point are in the same part.
+    """
+    projected, norm = cells.project(points)
+    bounds = _bounds(cells, radius, max(norm, cells.norm))
+    cell, _ = nearest_center(projected, cells.centers)
+    order = np.argsort(cell, kind="stable")
+    used, first = np.unique(cell[order], return_index=True)
+    least = cells.least_margins(used)
+    for a, margins, members in zip(used, least, np.split(order, first[1:]), strict=True):
+        yield PairsOfCell(cells, points, bounds, members, projected[members], int(a), margins)
 
-    def of(self, points: np.ndarray) -> Iterator["PairsOfCell"]:
-        """Iterables, independent of each other, of (rows of ``points``, rows of the pool), (p,) int64 each.
 
-        Every possible pair is in one of them. All pairs of a point are in the same one, in ascending order of
-        the pool's rows.
-        """
-        projected, norm = self._project(points)
-        norm = max(norm, self._norm)
-        error = squared_distance_error(projected.shape[1], norm, norm)
-        radius = (self._radius + self._projection_error(norm)) * (1 + _SLACK)
-        squared = _squared(projected, self._centers)
-        cell = np.argmin(squared, axis=1)
-        for a in np.unique(cell):
-            members = np.flatnonzero(cell == a)
-            margins = (squared[members] - squared[members, a][:, None]) * (self._inverse_gap[a] / 2)
-            # The largest m_y that still allows a pair, for each cell.
-            allowed = radius + 2 * error * self._inverse_gap[a] - margins.min(axis=0)
-            yield PairsOfCell(self, int(a), members, projected[members], allowed, radius**2 + error)
+def all_pairs(cells: Cells, points: RowStack, radius: float) -> "PairsOfCell":
+    """The same in one part, without a bound on cells: for a few points."""
+    projected, norm = cells.project(points)
+    bounds = _bounds(cells, radius, max(norm, cells.norm))
+    none = np.full(len(cells), -np.inf)
+    return PairsOfCell(cells, points, bounds, np.arange(len(points)), projected, 0, none)
 
-    def near(self, a: int, allowed: np.ndarray) -> np.ndarray:
-        """Rows of the pool, ascending, whose margin towards cell ``a`` is at most ``allowed`` (cells,)."""
-        rows = np.flatnonzero((self._least_margin[:, a] <= allowed)[self._cell])
-        cell = self._cell[rows]
-        squared = self._row_norms[rows] + self._center_norms[a] - 2 * (self._rows[rows] @ self._centers[a])
-        margin = (squared - self._own[rows]) * (self._inverse_gap[a][cell] / 2)
-        return rows[margin <= allowed[cell]]
 
-    def lifted(self, rows: np.ndarray) -> np.ndarray:
-        """(y, -|y|^2/2) of the projected ``rows``."""
-        return np.column_stack([self._rows[rows], self._row_norms[rows] / -2])
+class _Bounds(NamedTuple):
+    """The ``radius`` among full and among ``projected`` rows; the ``error`` of projected squared distances."""
 
-    def _project(self, vectors: np.ndarray | RowStack) -> tuple[np.ndarray, float]:
-        """Projected rows (n, r), and the length of the longest row about the mean."""
-        result, longest = np.empty((len(vectors), self._basis.shape[1]), dtype=np.float32), 0.0
-        for start, stop in row_blocks(len(vectors), vectors.shape[1] * 8):
-            centred = vectors[start:stop] - self._mean
-            longest = max(longest, float(np.einsum("ij,ij->i", centred, centred).max()))
-            np.matmul(centred, self._basis, out=result[start:stop])
-        return result, float(np.sqrt(longest)) * (1 + vectors.shape[1] * _EPS)
+    radius: float
+    projected: float
+    error: float
 
-    def _projection_error(self, norm: float) -> float:
-        """Bound on what rounding in ``_project`` may add to a distance."""
-        dim, kept = self._basis.shape
-        return float(2 * np.sqrt(kept) * (dim + 16) * _EPS * norm)
 
-    def _assign_rows(self) -> None:
-        """Each row's cell, and the least margin of any row of a cell c towards cell a, (cells, cells)."""
-        cells, n = len(self._centers), len(self._rows)
-        self._row_norms = np.einsum("ij,ij->i", self._rows, self._rows)
-        self._center_norms = np.einsum("ij,ij->i", self._centers, self._centers)
-        self._cell, self._own = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32)
-        self._least_margin = np.full((cells, cells), np.inf)
-        for start, stop in row_blocks(n, cells * 16):
-            squared = _squared(self._rows[start:stop], self._centers)
-            cell = np.argmin(squared, axis=1)
-            own = squared[np.arange(len(cell)), cell]
-            self._cell[start:stop], self._own[start:stop] = cell, own
-            order = np.argsort(cell, kind="stable")
-            present, first = np.unique(cell[order], return_index=True)
-            least = np.minimum.reduceat(squared[order] - own[order, None], first, axis=0)
-            least = least * (self._inverse_gap[present] / 2)
-            self._least_margin[present] = np.minimum(self._least_margin[present], least)
+def _bounds(cells: Cells, radius: float, norm: float) -> _Bounds:
+    """For rows no longer than ``norm`` about the mean."""
+    error = squared_distance_error(cells.lifted.shape[1] - 1, norm, norm)
+    return _Bounds(radius, (radius + cells.projection_error(norm)) * (1 + _SLACK), error)
 
 
 @dataclass(frozen=True, eq=False)
 class PairsOfCell:
-    """The possible pairs of the points of cell ``a``: ``members`` (n,) names them, ``points`` (n, r) are they."""
+    """The possible pairs of points of cell ``a`` with rows of the pool.
 
-    pool: ClosePairs
-    a: int
+    ``members`` (n,) names the points, ``projected`` (n, r) are they; ``margins`` (cells,) are the least m_y of the rows
+    of each cell. With ``probes`` only the rows of so many cells are looked at.
+    """
+
+    cells: Cells
+    points: RowStack
+    bounds: _Bounds
     members: np.ndarray
-    points: np.ndarray
-    allowed: np.ndarray
-    limit: float
+    projected: np.ndarray
+    a: int
+    margins: np.ndarray
+    probes: int | None = None
+
+    @cached_property
+    def near(self) -> np.ndarray:
+        """The cells that may have a row within the radius of one of the points, those with most reason to first."""
+        inverse = self.cells.inverse_gap[self.a] / 2
+        # m_x of all points, the least for each cell: how far a row there may be from the plane between the two.
+        to_centers = with_one(self.projected) @ self.cells.lifted_centers.T
+        least = -2 * (to_centers - to_centers[:, self.a, None]).max(axis=0) * inverse
+        allowed = self.bounds.projected + 4 * self.bounds.error * inverse - least
+        near = np.flatnonzero(self.margins <= allowed)
+        if self.probes is not None and len(near) > self.probes:
+            order = np.argpartition((self.margins - allowed)[near], self.probes - 1)
+            near = np.sort(near[order[: self.probes]])
+        return near
+
+    @property
+    def tests(self) -> int:
+        """How many pairs there are to test."""
+        starts = self.cells.starts
+        return len(self.members) * int((starts[self.near + 1] - starts[self.near]).sum())
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        near = self.pool.near(self.a, self.allowed)
-        norms = np.einsum("ij,ij->i", self.points, self.points)
+        """(points, rows of the pool), (p,) int64 each, in order of both; all pairs of a point together."""
+        runs = self._runs()
+        if not runs:
+            return
+        step = int(np.clip(_PAIRS_AT_ONCE // max(1, sum(map(len, runs))), 1, _POINTS_AT_ONCE))
+        for i in range(0, len(self.members), step):
+            some = slice(i, i + step)
+            found = [self._within(some, run) for run in runs]
+            point, place = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            row = self.cells.order[place]
+            kept = self._within_in_full(self.members[some], point, row)
+            point, row = point[kept], row[kept]
+            order = np.lexsort((row, point))
+            yield self.members[some][point[order]], row[order]
+
+    def _runs(self) -> list[range]:
+        """The places in which the rows of the near cells stand: those side by side joined, the long ones cut."""
+        near, starts = self.near, self.cells.starts
+        joined = np.split(near, np.flatnonzero(np.diff(near) > 1) + 1)
+        return [
+            range(start, min(start + _ROWS_AT_ONCE, starts[run[-1] + 1]))
+            for run in joined
+            for start in range(starts[run[0]], starts[run[-1] + 1], _ROWS_AT_ONCE)
+        ]
+
+    def _within(self, some: slice, run: range) -> tuple[np.ndarray, np.ndarray]:
+        """Points (counted from the first of ``some``) and places of ``run`` that are close as projected."""
+        x, limit = self.projected[some], self.bounds.projected**2 + self.bounds.error
         # |x|^2 + |y|^2 - 2xy <= limit as (x, 1)(y, -|y|^2/2) >= (|x|^2 - limit)/2: one product, one test.
-        points = np.column_stack([self.points, np.ones(len(norms), dtype=np.float32)])
-        bound = (norms[:, None] - self.limit) / 2
-        for i in range(0, len(points), _POINTS_AT_ONCE):
-            some = slice(i, i + _POINTS_AT_ONCE)
-            for j in range(0, len(near), _ROWS_AT_ONCE):
-                rows = near[j : j + _ROWS_AT_ONCE]
-                found = np.flatnonzero(points[some] @ self.pool.lifted(rows).T >= bound[some])
-                if len(found):
-                    point, row = np.divmod(found, len(rows))
-                    yield self.members[some][point], rows[row]
+        bounds = (np.einsum("ij,ij->i", x, x) - limit) / 2
+        products = with_one(x) @ self.cells.lifted[run.start : run.stop].T
+        point, place = np.divmod(np.flatnonzero(products >= bounds[:, None]), len(run))
+        return point, place + run.start
 
-
-def _projection(pool: np.ndarray | RowStack, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (dim,) and orthonormal basis (dim, r) of the leading principal components of a sample, float32.
-
-    r is chosen for speed, from how many pairs of a sample would survive; no choice changes what is found.
-    """
-    n, dim = pool.shape
-    sample = pool[:: -(-n // _SAMPLE_ROWS)].astype(np.float64)
-    mean = sample.mean(axis=0)
-    if dim <= _DIMS[0]:
-        return mean.astype(np.float32), np.eye(dim, dtype=np.float32)
-    _, vectors = np.linalg.eigh((sample - mean).T @ (sample - mean))
-    vectors = vectors[:, ::-1]
-    step = -(-len(sample) // (2 * _TESTED_ROWS))
-    tested = (sample[::step] - mean) @ vectors
-    dims = [r for r in _DIMS if r < dim] + ([dim] if dim < 2 * _DIMS[-1] else [])
-    costs = [_COST_OF_DIM * r + _COST_OF_SURVIVOR * _surviving(tested[:, :r], radius) for r in dims]
-    return mean.astype(np.float32), vectors[:, : dims[int(np.argmin(costs))]].astype(np.float32)
-
-
-def _surviving(tested: np.ndarray, radius: float) -> float:
-    """The share of pairs of the first with the second half of ``tested`` that lie within ``radius``."""
-    half = len(tested) // 2
-    return float((_squared(tested[:half], tested[half:]) <= radius**2).mean()) if half else 0.0
-
-
-def _centers(rows: np.ndarray) -> np.ndarray:
-    """Centres (cells, r) by a few rounds of k-means on a sample."""
-    cells = int(np.clip(len(rows) // _ROWS_PER_CELL, 1, _MAX_CELLS))
-    sample = rows[:: -(-len(rows) // _SAMPLE_ROWS)]
-    centers = sample[np.linspace(0, len(sample) - 1, cells).astype(np.int64)].copy()
-    for _ in range(_ROUNDS):
-        cell = np.argmin(_squared(sample, centers), axis=1)
-        order = np.argsort(cell, kind="stable")
-        present, first, count = np.unique(cell[order], return_index=True, return_counts=True)
-        centers[present] = np.add.reduceat(sample[order], first, axis=0) / count[:, None]
-    return centers
-
-
-def _squared(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Squared distances of all pairs in expanded form, in the dtype of the arguments."""
-    squared = left @ right.T
-    squared *= -2
-    squared += np.einsum("ij,ij->i", left, left)[:, None]
-    squared += np.einsum("ij,ij->i", right, right)
-    return squared
+    def _within_in_full(self, members: np.ndarray, point: np.ndarray, row: np.ndarray) -> np.ndarray | slice:
+        """Which of the pairs are close in all dimensions, where a product of full rows is cheaper than the pairs."""
+        rows, column = np.unique(row, return_inverse=True)
+        dim = self.cells.pool.shape[1]
+        product = len(rows) * (_COST_OF_ROW + dim * _COST_OF_DIM * len(members))
+        if len(point) * _COST_OF_PAIR <= product:
+            return slice(None)
+        x, y = self.points[members] - self.cells.mean, self.cells.pool[rows] - self.cells.mean
+        squared = x @ y.T
+        squared *= -2
+        norms = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
+        squared += norms[0][:, None]
+        squared += norms[1]
+        error = squared_distance_error(dim, *(float(np.sqrt(n.max())) for n in norms))
+        return squared[point, column] <= self.bounds.radius**2 * (1 + _SLACK) + error

@@ -28,6 +28,8 @@ class SelectionConfig:
     """Give mass only to that many nearest candidates of each query; None: to as many as is optimal."""
     whole_pool_densities: bool = False
     """Compute the density of every candidate, not only where the plan needs it."""
+    exact: bool = False
+    """Never trade accuracy for time; without it, what is approximate in a large pool is checked on samples."""
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -45,7 +47,7 @@ class SelectionConfig:
             optional = name == "max_neighbors" and value is None
             if not optional and not (is_whole(value) and value >= 1):
                 raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
-        for name in ("with_replacement", "normalize", "whole_pool_densities"):
+        for name in ("with_replacement", "normalize", "whole_pool_densities", "exact"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
 

@@ -1,4 +1,4 @@
-"""Kernel densities over the whole pool, exact, by fixed-radius search.
+"""Kernel densities under a pool, by fixed-radius search.
 
     rho_j = sum over records x of count_x * max(0, 1 - |x_j - x|^2 / h^2)           (TSDS, section 3.3)
 
@@ -6,71 +6,111 @@ The kernel has compact support, so only pairs within h matter; ``close_pairs`` f
 in float64 on the full vectors and summed in the order of the pool's rows.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tsds_pipeline.core.arrays import pair_distances
-from tsds_pipeline.core.close_pairs import ClosePairs, PairsOfCell
+from tsds_pipeline.core.cells import Cells
+from tsds_pipeline.core.close_pairs import PairsOfCell, all_pairs, close_pairs
+from tsds_pipeline.core.machine import cores, side_by_side
 from tsds_pipeline.core.row_stack import RowStack, distinct_rows
 
-_POINTS_AT_ONCE = 16_384
+# Tests of projected pairs, in all and for each point, up to which densities are exact in any case (seconds).
+EXACT_TESTS, EXACT_TESTS_OF_POINT = 5e9, 5e4
+# The largest relative error that is accepted of approximate ones, on a sample of so many points.
+TOLERANCE, _AUDITED = 1e-4, 256
+_PROBES = 32
 
 
 class KernelDensity:
-    """Densities of points under ``pool`` (N, dim) float32, or a sequence of such blocks, taken as one.
+    """Densities of points under ``pool`` (N, dim).
 
     ``radius`` is h, a plain L2 distance; ``counts`` (N,) the copies each row stands for. A point that is a row
-    of the pool counts itself. Equal rows are evaluated once.
+    of the pool counts itself. Densities are exact, unless that is not asked for (``exact`` = False) and would take
+    too many tests: then only the cells around each point are looked at, as many as it takes for the
+    densities of a sample to be within TOLERANCE of the exact ones. ``largest_error`` is the largest relative error
+    seen on such samples, 0 where all densities are exact.
     """
 
     def __init__(
-        self,
-        pool: np.ndarray | Sequence[np.ndarray],
-        radius: float,
-        counts: np.ndarray | None = None,
+        self, pool: RowStack, radius: float, counts: np.ndarray | None = None, *, exact: bool = True
     ):
         if not (np.isfinite(radius) and radius > 0):
             raise ValueError(f"kernel_radius must be a positive number, got {radius}")
-        pool = RowStack([pool] if isinstance(pool, np.ndarray) else pool)
-        first, inverse = distinct_rows(pool)
-        self._pool, self._rows, self._radius = pool, first, float(radius)
-        self._counts = np.bincount(inverse, weights=counts).astype(np.float64)
-        with threadpool_limits(1, user_api="blas"):
-            self._pairs = ClosePairs(pool if len(first) == len(pool) else pool[first], self._radius)
+        self._pool, self._radius, self._exact = pool, float(radius), exact
+        self._counts = np.ones(len(pool)) if counts is None else np.asarray(counts, dtype=np.float64)
+        self.cells = Cells(pool, self._radius)
+        self.largest_error = 0.0
 
-    def __call__(self, points: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Densities of ``points`` (n, dim) float32, float64 (n,). ``progress`` gets the points done so far."""
-        densities = np.empty(len(points))
-        for start in range(0, len(points), _POINTS_AT_ONCE):
-            stop = min(start + _POINTS_AT_ONCE, len(points))
-            block = np.ascontiguousarray(points[start:stop])
-            first, inverse = distinct_rows(block)
-            densities[start:stop] = self._distinct(block[first])[inverse]
-            if progress:
-                progress(stop)
-        return densities
+    def __call__(self, points: RowStack, progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """Densities of ``points`` (n, dim), float64 (n,). ``progress`` gets the points done so far."""
+        # Equal points are evaluated once: a family of copies would have quadratically many pairs.
+        first, inverse = distinct_rows(points)
+        n = len(points)
+        if len(first) < n:
+            points = RowStack([points[first]])
+        report = progress and (lambda done: progress(done * n // len(first)))
+        return self._sums(points, None, report)[0][inverse]
 
-    def _distinct(self, points: np.ndarray) -> np.ndarray:
-        densities = np.zeros(len(points))
+    def mutual(self, points: RowStack, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Densities of ``points`` under the pool, and of the pool's rows under ``points`` with ``counts`` (n,).
 
-        def add(pairs: PairsOfCell) -> None:
-            for rows, columns in pairs:
-                distances = pair_distances(points, self._pool, rows, self._rows[columns])
-                kernel = np.maximum(0.0, 1.0 - (distances / self._radius) ** 2) * self._counts[columns]
+        Each pair is found and evaluated once.
+        """
+        return self._sums(points, counts, None)
+
+    def _sums(self, points, counts, progress) -> tuple[np.ndarray, np.ndarray]:
+        parts = list(close_pairs(self.cells, points, self._radius))
+        probes, most = _PROBES, EXACT_TESTS + EXACT_TESTS_OF_POINT * len(points)
+        if (
+            not self._exact
+            and sum(side_by_side(lambda part: part.tests, ((part,) for part in parts))) <= most
+        ):
+            return self._sums_of(parts, points, counts, progress)
+        while not self._exact and probes < len(self.cells):
+            nearest = [replace(part, probes=probes) for part in parts]
+            sums = self._sums_of(nearest, points, counts, progress)
+            error = self._error(points, sums[0])
+            if error <= TOLERANCE:
+                self.largest_error = max(self.largest_error, error)
+                return sums
+            probes *= 2
+        return self._sums_of(parts, points, counts, progress)
+
+    def _error(self, points: RowStack, densities: np.ndarray) -> float:
+        """The largest relative error of ``densities`` on a sample of ``points``."""
+        rows = np.unique(np.linspace(0, len(points) - 1, _AUDITED).astype(np.int64))
+        sample = RowStack([points[rows]])
+        exact, _ = self._sums_of([all_pairs(self.cells, sample, self._radius)], sample, None, None)
+        return float((np.abs(densities[rows] - exact) / np.maximum(exact, 1.0)).max())
+
+    def _sums_of(
+        self, parts: list[PairsOfCell], points: RowStack, counts, progress
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The sums at the points and, with ``counts`` of the points, at the rows of the pool."""
+        at_points, at_pool, done = np.zeros(len(points)), np.zeros(len(self._pool)), 0
+
+        def add(part: PairsOfCell) -> list[tuple[np.ndarray, np.ndarray]]:
+            found = []
+            for point, row in part:
+                distances = pair_distances(points, self._pool, point, row)
+                kernel = np.maximum(0.0, 1.0 - (distances / self._radius) ** 2)
                 # One after the other, so that the sum is the same however the pairs were cut into blocks.
-                np.add.at(densities, rows, kernel)
+                np.add.at(at_points, point, kernel * self._counts[row])
+                if counts is not None:
+                    rows, place = np.unique(row, return_inverse=True)
+                    found.append((rows, np.bincount(place, weights=kernel * counts[point])))
+            return found
 
-        # Cells side by side, each product in one thread: they are small, and on a busy machine the threads of
-        # a BLAS wait for each other far longer than they work.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as threads:
-            for _ in threads.map(add, self._pairs.of(points)):
-                pass
-        return densities
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as threads:
+            for part, found in zip(parts, threads.map(add, parts), strict=True):
+                for rows, sums in found:
+                    at_pool[rows] += sums
+                done += len(part.members)
+                if progress:
+                    progress(done)
+        return at_points, at_pool

@@ -1,14 +1,27 @@
-"""Nearest neighbours: exact over blocks, or through a FAISS index behind the same interface.
+"""Nearest neighbours: exact over blocks, or among the cells around a query, or through a FAISS index.
 
 Distances are plain L2 in float64, evaluated again from the vectors whatever found them; order is by distance,
-then by candidate index. Choosing and training an index is not here (see ``stages/index.py``).
+then by candidate index. Choosing and training a FAISS index is not here (see ``stages/index.py``).
 """
 
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import largest_norm, pair_distances, row_blocks, squared_distance_error
+from tsds_pipeline.core.arrays import pair_distances, row_blocks, row_lengths, squared_distance_error
+from tsds_pipeline.core.cells import Cells, with_one
+from tsds_pipeline.core.machine import block_bytes, cores, side_by_side
+from tsds_pipeline.core.row_stack import RowStack
+
+RECALL = 0.999
+"""The least share of the exact neighbours of a sample of queries that an approximate search has to find."""
+_AUDITED = 32
+_PROBES = 16
+# Rows that are looked at for each neighbour that is asked for, at least; and the share of cells that is most of a pool.
+_ROWS_PER_NEIGHBOR, _LARGEST_SHARE = 4, 0.25
+_FOUND_BYTES = 2**29
+# A few blocks for each core, so that all are busy to the end; but each begins to collect neighbours anew.
+_BLOCKS_AT_ONCE, _LEAST_ROWS = 2 * cores(), 2**14
 
 
 class Neighbors(NamedTuple):
@@ -27,18 +40,18 @@ class NeighborSearch(Protocol):
 
 
 class ExactSearch:
-    """Exact neighbours among ``candidates`` (N, dim) float32; an array mapped from disk works too."""
+    """Exact neighbours among ``candidates`` (N, dim), read in blocks where they do not lie in memory."""
 
-    def __init__(self, candidates: np.ndarray):
+    def __init__(self, candidates: RowStack):
         self.candidates = candidates
-        self._norm = largest_norm(candidates)
+        self._norm: float | None = None
 
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
         n = len(self.candidates)
         k = min(k, n)
         fetch = min(n, k + max(16, k // 16))
         # One row's working set: float32 and float64 distances, indices and a sort permutation.
-        blocks = row_blocks(len(queries), fetch * 32)
+        blocks = row_blocks(len(queries), fetch * 32, _FOUND_BYTES)
         found = [self._search_block(queries[start:stop], k, fetch) for start, stop in blocks]
         return Neighbors(
             np.concatenate([f.distances for f in found]), np.concatenate([f.indices for f in found])
@@ -46,33 +59,133 @@ class ExactSearch:
 
     def _search_block(self, queries: np.ndarray, k: int, fetch: int) -> Neighbors:
         """Float32 search a little deeper than asked, then float64 order; rows that could miss one go deeper."""
-        import faiss
-
-        squared, indices = faiss.knn(queries, self.candidates, fetch)
-        indices = indices.astype(np.int64)
+        squared, indices = self._fetch(queries, fetch)
         found = rank(queries, self.candidates, indices)
         result = Neighbors(found.distances[:, :k].copy(), found.indices[:, :k].copy())
         if fetch == len(self.candidates):
             return result
         # A candidate that was not fetched is at least this far (squared): float32 rounding is bounded.
-        error = squared_distance_error(queries.shape[1], largest_norm(queries), self._norm)
-        unsure = np.flatnonzero(result.distances[:, -1] ** 2 >= squared[:, -1] - error)
+        error = squared_distance_error(
+            queries.shape[1], float(row_lengths(queries).max()), self._largest_norm()
+        )
+        unsure = np.flatnonzero(result.distances[:, -1] ** 2 >= squared.max(axis=1) - error)
         if len(unsure):
             deeper = min(len(self.candidates), fetch * 4)
-            for start, stop in row_blocks(len(unsure), deeper * 32):
+            for start, stop in row_blocks(len(unsure), deeper * 32, _FOUND_BYTES):
                 rows = unsure[start:stop]
                 again = self._search_block(np.ascontiguousarray(queries[rows]), k, deeper)
                 result.distances[rows], result.indices[rows] = again
         return result
 
+    def _fetch(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances, float32, and indices of the ``k`` nearest, in no order."""
+        import faiss
+
+        def scan(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            faiss.omp_set_num_threads(1)  # of this thread only
+            near, rows = faiss.knn(queries, self.candidates[start:stop], min(k, stop - start))
+            return near, rows.astype(np.int64) + start
+
+        squared, indices = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        blocks = self._blocks()
+        for group in range(0, len(blocks), _BLOCKS_AT_ONCE):
+            found = side_by_side(scan, blocks[group : group + _BLOCKS_AT_ONCE])
+            self.candidates.release()
+            near, rows = zip(*found, strict=True)
+            squared, indices = (
+                np.concatenate([squared, *near], axis=1),
+                np.concatenate([indices, *rows], axis=1),
+            )
+            if squared.shape[1] > k:
+                kept = np.argpartition(squared, k - 1, axis=1)[:, :k]
+                squared, indices = (np.take_along_axis(array, kept, 1) for array in (squared, indices))
+        return squared, indices
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        """[start, stop) of blocks that several threads scan side by side."""
+        n, dim = self.candidates.shape
+        rows = max(_LEAST_ROWS, min(-(-n // _BLOCKS_AT_ONCE), block_bytes() // (4 * dim)))
+        return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+    def _largest_norm(self) -> float:
+        if self._norm is None:
+            self._norm = float(self.candidates.lengths().max())
+        return self._norm
+
+
+class CellSearch:
+    """Neighbours among the rows of the cells around each query, as many cells as it takes.
+
+    Before the first search of some depth, a sample of the queries is searched exactly: where less than RECALL of
+    their neighbours are found, twice as many cells are looked at, and where those would be most of the pool, all of
+    it. ``recall`` is the least seen on the samples, 1 where everything is exact.
+    """
+
+    def __init__(self, cells: Cells):
+        self._cells, self._exact = cells, ExactSearch(cells.pool)
+        self._probes, self._depth = _PROBES, 0
+        self.recall = 1.0
+
+    def search(self, queries: np.ndarray, k: int) -> Neighbors:
+        n, cells = len(self._cells.pool), len(self._cells)
+        k = min(k, n)
+        sample = np.unique(np.linspace(0, len(queries) - 1, _AUDITED).astype(np.int64))
+        exact = self._exact.search(np.ascontiguousarray(queries[sample]), k)
+        while (
+            probes := max(self._probes, -(-_ROWS_PER_NEIGHBOR * k * cells // n))
+        ) <= cells * _LARGEST_SHARE:
+            found = self._among_cells(queries, k, probes)
+            recall = float((found.distances[sample] <= exact.distances[:, -1:]).sum() / exact.distances.size)
+            if recall >= RECALL:
+                self.recall = min(self.recall, recall)
+                found.distances[sample], found.indices[sample] = exact
+                return found
+            self._probes = 2 * probes
+        return self._exact.search(queries, k)
+
+    def _among_cells(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
+        projected, _ = self._cells.project(RowStack([queries]))
+        nearness = with_one(projected) @ self._cells.lifted_centers.T
+        probed = np.argpartition(-nearness, probes - 1, axis=1)[:, :probes]
+        sizes = np.diff(self._cells.starts)
+        blocks = row_blocks(len(queries), int(sizes[probed].sum(axis=1).max()) * 12, _FOUND_BYTES)
+        found = [self._scan(queries[start:stop], probed[start:stop], k) for start, stop in blocks]
+        return Neighbors(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+
+    def _scan(self, queries: np.ndarray, probed: np.ndarray, k: int) -> Neighbors:
+        """The ``k`` nearest rows of the cells ``probed`` (m, probes) of each query; one pass over each cell."""
+        cells = self._cells
+        sizes = np.diff(cells.starts)[probed]
+        stops = np.cumsum(sizes, axis=1)
+        squared = np.full((len(queries), stops[:, -1].max()), np.inf, dtype=np.float32)
+        indices = np.full(squared.shape, -1, dtype=np.int64)
+        order = np.argsort(probed, axis=None, kind="stable")
+        asked, first = np.unique(probed.ravel()[order], return_index=True)
+
+        def scan(c: int, pairs: np.ndarray) -> None:
+            rows = cells.order[cells.starts[c] : cells.starts[c + 1]]
+            query, probe = np.divmod(pairs, probed.shape[1])
+            x, y = queries[query], cells.pool[rows]
+            near = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y) - 2 * (x @ y.T)
+            columns = (stops[query, probe] - len(rows))[:, None] + np.arange(len(rows))
+            squared[query[:, None], columns] = near
+            indices[query[:, None], columns] = rows
+
+        side_by_side(scan, zip(asked, np.split(order, first[1:]), strict=True))
+        # Float32 may put near ties in the wrong order: a few more are put in order in float64.
+        fetch = min(k + max(16, k // 16), squared.shape[1])
+        kept = np.argpartition(squared, fetch - 1, axis=1)[:, :fetch]
+        found = rank(queries, cells.pool, np.take_along_axis(indices, kept, 1))
+        return Neighbors(found.distances[:, :k], found.indices[:, :k])
+
 
 class FaissSearch:
-    """Neighbours from a FAISS index over ``candidates`` (N, dim) float32, as exact as the index is.
+    """Neighbours from a FAISS index over ``candidates`` (N, dim), as exact as the index is.
 
     What an inverted file pads with -1 stays padding: a row may hold fewer than ``k`` neighbours.
     """
 
-    def __init__(self, index: Any, candidates: np.ndarray):
+    def __init__(self, index: Any, candidates: np.ndarray | RowStack):
         self.index, self.candidates = index, candidates
 
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
@@ -80,11 +193,16 @@ class FaissSearch:
         return rank(queries, self.candidates, indices.astype(np.int64))
 
 
-def rank(queries: np.ndarray, candidates: np.ndarray, indices: np.ndarray) -> Neighbors:
+def rank(queries: np.ndarray, candidates: np.ndarray | RowStack, indices: np.ndarray) -> Neighbors:
     """``indices`` (m, k) with their float64 distances, each row in order of (distance, index)."""
-    rows, columns = np.nonzero(indices >= 0)
     distances = np.full(indices.shape, np.inf)
-    distances[rows, columns] = pair_distances(queries, candidates, rows, indices[rows, columns])
+
+    def measure(start: int, stop: int) -> None:
+        rows, columns = np.nonzero(indices[start:stop] >= 0)
+        found = pair_distances(queries, candidates, start + rows, indices[start + rows, columns])
+        distances[start + rows, columns] = found
+
+    side_by_side(measure, row_blocks(len(indices), indices.shape[1] * queries.shape[1] * 8, 2**22))
     return sort_rows(distances, indices)
 
 

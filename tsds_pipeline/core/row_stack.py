@@ -1,36 +1,102 @@
-"""Several arrays of vectors seen as one, and which of their rows are the same."""
+"""Several arrays of vectors seen as one, read block by block where they do not fit in memory."""
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import row_blocks
+from tsds_pipeline.core.arrays import UNIT_ROUNDING, as_vectors, check_shape, row_blocks, row_lengths
+from tsds_pipeline.core.machine import block_bytes
 
 # Odd, so that no word of a row is lost; the seed is arbitrary but fixed.
 _HASH_SEED = 20241030
 
 
 class RowStack:
-    """``blocks`` of (n_b, dim) float32, in memory or mapped from disk, addressed as one array (n, dim)."""
+    """``blocks`` of (n_b, dim) float32 or float16, in memory or mapped from disk, addressed as one float32 array.
 
-    def __init__(self, blocks: Sequence[np.ndarray]):
+    With ``lengths`` (n,) every row is divided by its own where it is read.
+    """
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, name: str, *, normalize: bool) -> Self:
+        """``vectors`` (n, dim) of any real dtype, checked, and read at length 1 where ``normalize``.
+
+        float32 and float16 stay where they are, in memory or in a mapped file. ValueError names the row that is not
+        finite or, to be normalised, all zeros.
+        """
+        if not (isinstance(vectors, np.ndarray) and vectors.dtype in (np.float32, np.float16)):
+            vectors = as_vectors(vectors, name)
+        check_shape(vectors, name)
+        stack = cls([vectors])
+        lengths = stack.lengths()
+        if not np.isfinite(lengths).all():
+            row = int(np.argmin(np.isfinite(lengths)))
+            raise ValueError(f"{name}[{row}] has a value that is not finite in float32; remove or repair it")
+        if not normalize:
+            return stack
+        if not lengths.all():
+            row = int(np.argmin(lengths))
+            raise ValueError(
+                f"{name}[{row}] is all zeros and has no direction; remove it or do not normalize"
+            )
+        lengths[np.abs(lengths - 1.0) <= UNIT_ROUNDING] = 1.0
+        return stack if (lengths == 1.0).all() else cls([vectors], lengths)
+
+    def __init__(self, blocks: Sequence[np.ndarray], lengths: np.ndarray | None = None):
         if len({block.shape[1] for block in blocks}) != 1:
             raise ValueError(
                 f"blocks of one pool need one dimension, got {[block.shape for block in blocks]}"
             )
         self._blocks = list(blocks)
         self._starts = np.cumsum([0] + [len(block) for block in blocks])
+        self._lengths = None if lengths is None else lengths.astype(np.float32)
         self.shape = (int(self._starts[-1]), blocks[0].shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        """The rows of an integer array, or of a slice; always a copy where more than one block is touched."""
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
+        """The rows of an integer array or of a slice, float32; a view where they are so in memory."""
+        result = self._slice(rows) if isinstance(rows, slice) else self._gather(rows)
+        if self._lengths is None:
+            return result
+        return result / self._lengths[rows, None]
+
+    def blocks(self, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and rows of blocks of ``size`` bytes, in order; what was mapped for one is given back.
+
+        Without ``size``, blocks as large as memory allows.
+        """
+        for start, stop in row_blocks(len(self), self.shape[1] * 4, size or block_bytes()):
+            yield start, self[start:stop]
+            self.release()
+
+    def lengths(self) -> np.ndarray:
+        """Length of each row, float64 (n,); not finite where a value is not."""
+        if self._lengths is not None:
+            return np.ones(len(self))
+        return np.concatenate([row_lengths(block) for _, block in self.blocks()])
+
+    def release(self) -> None:
+        """Give back the memory of what was read of mapped files; it stays in the system's cache."""
+        for block in self._blocks:
+            # Only of what cannot have been written to: a change of a private mapping would be lost.
+            if isinstance(block, np.memmap) and block.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+                block._mmap.madvise(mmap.MADV_DONTNEED)
+
+    def _slice(self, rows: slice) -> np.ndarray:
+        start, stop, step = rows.indices(len(self))
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        if step == 1 and first < len(self._blocks) and stop <= self._starts[first + 1]:
+            low = self._starts[first]
+            return np.asarray(self._blocks[first][start - low : stop - low], dtype=np.float32)
+        return self._gather(np.arange(start, stop, step))
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
         if len(self._blocks) == 1:
-            return self._blocks[0][rows]
+            return np.asarray(self._blocks[0][rows], dtype=np.float32)
         result = np.empty((len(rows), self.shape[1]), dtype=np.float32)
         home = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(home):
@@ -44,9 +110,10 @@ def distinct_rows(vectors: np.ndarray | RowStack) -> tuple[np.ndarray, np.ndarra
     n = len(vectors)
     hashes = _row_hashes(vectors)
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    for start, stop in row_blocks(n, vectors.shape[1] * 8):
-        repeated = start + np.flatnonzero(first[inverse[start:stop]] != np.arange(start, stop))
-        if len(repeated) and (vectors[repeated] != vectors[first[inverse[repeated]]]).any():
+    repeated = np.flatnonzero(first[inverse] != np.arange(n))
+    for start, stop in row_blocks(len(repeated), vectors.shape[1] * 8):
+        rows = repeated[start:stop]
+        if (vectors[rows] != vectors[first[inverse[rows]]]).any():
             return np.arange(n), np.arange(n)  # two rows share a hash: treat all as distinct
     order = np.argsort(first)
     rank = np.empty_like(order)
@@ -55,14 +122,14 @@ def distinct_rows(vectors: np.ndarray | RowStack) -> tuple[np.ndarray, np.ndarra
 
 
 def _row_hashes(vectors: np.ndarray | RowStack) -> np.ndarray:
+    """A sum of the row's words, each times a factor of its own (modulo 2^64), after mixing each word's bits."""
     n, dim = vectors.shape
-    factors = np.random.default_rng(_HASH_SEED).integers(2**63, size=dim, dtype=np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
+    factors = np.random.default_rng(_HASH_SEED).integers(2**63, size=dim, dtype=np.uint64) * 2 + 1
     hashes = np.empty(n, dtype=np.uint64)
-    for start, stop in row_blocks(n, dim * 16):
+    # Blocks that stay in the processor's caches: the words are passed over several times.
+    for start, stop in row_blocks(n, dim * 8, 2**20):
         words = np.ascontiguousarray(vectors[start:stop]).view(np.uint32).astype(np.uint64)
         # Words of one row that differ only in high bits would differ only in high bits of the sum.
         words ^= words >> np.uint64(15)
-        hashes[start:stop] = (words * factors).sum(axis=1, dtype=np.uint64)
+        np.einsum("ij,j->i", words, factors, out=hashes[start:stop])
     return hashes

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsds_pipeline.core.array_pool import ArrayPool
-from tsds_pipeline.core.arrays import as_vectors, unit_vectors
 from tsds_pipeline.core.config import SelectionConfig, is_whole
 from tsds_pipeline.core.plan import Plan
+from tsds_pipeline.core.prepared import PreparedPool
 from tsds_pipeline.core.problem import Solution
+from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.core.sampling import draw, inclusion_probabilities
 from tsds_pipeline.core.transport import effective_sample_size, rounded_down, solve, solve_auto
 
@@ -50,11 +51,15 @@ class Selection:
     """1 / sum p^2: how many equally likely candidates are as diverse."""
     certain_share: float
     """The share of the draws that is certain (inclusion probability 1), where p no longer matters."""
+    recall: float
+    """The share of the exact neighbours of a sample of queries that the search found; 1 where it was exact."""
+    density_error: float
+    """The largest relative error of the densities of a sample of candidates; 0 where they are exact."""
 
 
 def select(
     queries: np.ndarray,
-    candidates: np.ndarray,
+    candidates: np.ndarray | PreparedPool,
     size: int,
     config: SelectionConfig | None = None,
     rng: np.random.Generator | int | None = None,
@@ -71,15 +76,13 @@ def select(
     """
     config = SelectionConfig() if config is None else config
     rng = np.random.default_rng(rng)
-    queries, candidates = _vectors(queries, candidates, config.normalize)
-    _check_size(size, len(candidates), config.with_replacement)
-    counts, names = _checked_counts(counts, len(candidates)), _checked_ids(ids, len(candidates))
-    radius = config.kernel_radius if config.algorithm == "knn_kde" or config.whole_pool_densities else None
-    pool = ArrayPool(
-        queries, candidates, radius=radius, counts=counts, weighted=config.algorithm == "knn_kde"
-    )
-    if config.whole_pool_densities or (radius and len(candidates) <= SMALL_POOL):
-        pool.complete()
+    prepared = _pool(candidates, config, counts)
+    queries = _queries(queries, prepared)
+    _check_size(size, len(prepared), config.with_replacement)
+    names, weighted = _checked_ids(ids, len(prepared)), config.algorithm == "knn_kde"
+    if config.whole_pool_densities or (weighted and len(prepared) <= SMALL_POOL):
+        prepared.complete()
+    pool = ArrayPool(queries, prepared, weighted=weighted)
     solution = _solution(pool, len(queries), size, config)
     key = "" if names is None else str(rng.integers(2**63))
     indices = draw(
@@ -91,16 +94,16 @@ def select(
         key=key,
         rng=rng,
     )
-    return _selection(indices, solution, pool.densities, size, config.with_replacement)
+    return _selection(indices, solution, prepared, size, config.with_replacement)
 
 
-def _selection(indices: np.ndarray, solution: Solution, densities, size, with_replacement) -> Selection:
+def _selection(indices, solution: Solution, pool: PreparedPool, size, with_replacement) -> Selection:
     p = solution.probabilities
     certain = 0 if with_replacement else np.count_nonzero(inclusion_probabilities(p, size) == 1.0)
     return Selection(
         indices=indices,
         probabilities=p,
-        densities=densities,
+        densities=pool.densities.copy(),
         plan=solution.plan,
         neighborhood_sizes=solution.neighborhood_sizes,
         objective=solution.objective,
@@ -112,6 +115,8 @@ def _selection(indices: np.ndarray, solution: Solution, densities, size, with_re
         alpha=solution.alpha,
         effective_size=effective_sample_size(p),
         certain_share=certain / size,
+        recall=pool.recall,
+        density_error=pool.density_error,
     )
 
 
@@ -134,16 +139,26 @@ def _solution(pool: ArrayPool, n_queries: int, size: int, config: SelectionConfi
     return solution
 
 
-def _vectors(queries: np.ndarray, candidates: np.ndarray, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
-    queries, candidates = as_vectors(queries, "queries"), as_vectors(candidates, "candidates")
-    if queries.shape[1] != candidates.shape[1]:
+def _pool(candidates: np.ndarray | PreparedPool, config: SelectionConfig, counts) -> PreparedPool:
+    if not isinstance(candidates, PreparedPool):
+        return PreparedPool(candidates, config, counts)
+    if counts is not None:
+        raise ValueError("counts belong to the pool: give them to prepare")
+    for name in ("kernel_radius", "normalize", "exact"):
+        asked, prepared = getattr(config, name), getattr(candidates.config, name)
+        if asked != prepared:
+            raise ValueError(f"{name} is {asked} but the pool was prepared with {prepared}: prepare it again")
+    return candidates
+
+
+def _queries(queries: np.ndarray, pool: PreparedPool) -> np.ndarray:
+    queries = RowStack.of(queries, "queries", normalize=pool.config.normalize)
+    if queries.shape[1] != pool.vectors.shape[1]:
         raise ValueError(
-            f"queries have {queries.shape[1]} dimensions and candidates {candidates.shape[1]}: "
+            f"queries have {queries.shape[1]} dimensions and candidates {pool.vectors.shape[1]}: "
             "both must come from one encoder"
         )
-    if normalize:
-        queries, candidates = unit_vectors(queries, "queries"), unit_vectors(candidates, "candidates")
-    return queries, candidates
+    return np.ascontiguousarray(queries[:])
 
 
 def _check_size(size: int, n: int, with_replacement: bool) -> None:
@@ -154,21 +169,6 @@ def _check_size(size: int, n: int, with_replacement: bool) -> None:
             f"{size} examples were asked for but there are only {n} candidates: "
             "ask for fewer or draw with replacement"
         )
-
-
-def _checked_counts(counts: np.ndarray | None, n: int) -> np.ndarray | None:
-    if counts is None:
-        return None
-    counts = np.asarray(counts)
-    if counts.shape != (n,) or counts.dtype.kind not in "iuf":
-        raise ValueError(f"counts must hold {n} numbers, one for each candidate, got shape {counts.shape}")
-    wrong = ~((counts >= 1) & (counts == np.floor(counts)) & np.isfinite(counts))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"counts[{row}] is {counts[row]}: a candidate stands for a whole number of copies from 1"
-        )
-    return counts.astype(np.float64)
 
 
 def _checked_ids(ids: Sequence | None, n: int) -> list[str] | None:

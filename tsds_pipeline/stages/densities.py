@@ -1,13 +1,15 @@
 """Kernel densities of one source's candidates under the whole pool, and the pool in one small table."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.core.density import KernelDensity
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.stages.index import SourceIndex
+from tsds_pipeline.stages.kernel_sums import kernel_sums
 from tsds_pipeline.storage import Artifact
 
 POOL_SCHEMA = {
@@ -20,50 +22,46 @@ POOL_SCHEMA = {
 }
 
 
+@dataclass(frozen=True)
+class Densities:
+    """``table`` has content_id, count and density of each candidate of a source, row by row as in its index.
+
+    ``largest_error`` is the largest relative error seen on a sample where not all are exact, otherwise 0.
+    """
+
+    table: pl.DataFrame
+    largest_error: float
+
+
 def kernel_densities(
     source: str,
     indexes: Mapping[str, SourceIndex],
     kernel_radius: float,
+    kept: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> pl.DataFrame:
-    """content_id, count and density of each candidate of ``source``, row by row as in its index.
+) -> Densities:
+    """The densities of the candidates of ``source`` under every source, so that near-duplicates elsewhere count.
 
-    The pool is every source, so that a near-duplicate in another source counts. ``kernel_radius`` is a
-    plain L2 distance.
+    ``kernel_radius`` is a plain L2 distance. ``kept`` is the folder of sums that were computed before (see
+    ``kernel_sums``); ``progress`` counts sources. The sums are added in the order of the sources' keys.
     """
     own = indexes[source]
-    if own.table.is_empty():
-        return own.table.select("content_id", "count").with_columns(density=pl.lit(0.0))
+    density, largest_error = np.zeros(len(own.table)), 0.0
     filled = {key: index for key, index in sorted(indexes.items()) if len(index.table)}
-    for key, index in filled.items():
+    if source not in filled:
+        filled = {}
+    for done, (key, index) in enumerate(filled.items(), start=1):
         if index.vectors.shape[1] != own.vectors.shape[1]:
             raise TsdsError(
                 f"source {source}: its vectors have {own.vectors.shape[1]} dimensions, those of source {key} "
                 f"{index.vectors.shape[1]}: all sources need vectors of one encoder"
             )
-    total = len(own.vectors)
-    report = None if progress is None else lambda done: progress(done, total)
-    density = _pool_density(filled, kernel_radius)(own.vectors, report)
-    return own.table.select("content_id", "count").with_columns(density=density)
-
-
-_latest: tuple[object, KernelDensity] | None = None
-
-
-def _pool_density(indexes: Mapping[str, SourceIndex], kernel_radius: float) -> KernelDensity:
-    """The density under the pool of ``indexes``.
-
-    The last one is kept: grouping a large pool takes longer than the densities of one source, and a refresh wants
-    the same pool for source after source.
-    """
-    global _latest
-    versions = [index.version for index in indexes.values()]
-    key = (kernel_radius, tuple(zip(indexes, versions, strict=True)))
-    if _latest is not None and _latest[0] == key and None not in versions:
-        return _latest[1]
-    counts = np.concatenate([index.table["count"].to_numpy() for index in indexes.values()])
-    _latest = (key, KernelDensity([index.vectors for index in indexes.values()], kernel_radius, counts))
-    return _latest[1]
+        sums = kernel_sums(own, index, kernel_radius, kept)
+        density[sums.rows] += sums.values
+        largest_error = max(largest_error, sums.error)
+        if progress:
+            progress(done, len(filled))
+    return Densities(own.table.select("content_id", "count").with_columns(density=density), largest_error)
 
 
 def near_duplicates(table: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch, NeighborSearch
+from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import Artifact
 
@@ -54,24 +55,25 @@ class SourceIndex:
     """(n, dim) float32; (0, 0) where the source is empty."""
     search: NeighborSearch | None
     """None where the source is empty."""
-    version: str | None = None
-    """Data version of the stored index; None for one that is not stored."""
+    embeddings: str | None = None
+    """Data version of the stored embeddings; None for those that are not stored."""
 
 
 def open_index(artifact: Artifact) -> SourceIndex:
     """The search over a stored ``faiss_index`` partition; vectors stay on disk until they are needed."""
     import faiss
 
-    table = artifact.frame
+    table, source = artifact.frame, artifact.path.stem
+    embeddings = artifact.header.inputs.get(f"candidate_embeddings|{source}")
     if table.is_empty():
-        return SourceIndex(table, np.empty((0, 0), np.float32), None, artifact.version)
+        return SourceIndex(table, np.empty((0, 0), np.float32), None, embeddings)
     index = artifact.index
     if isinstance(index, faiss.IndexFlat):
         vectors = _mapped_vectors(index)
-        return SourceIndex(table, vectors, ExactSearch(vectors), artifact.version)
+        return SourceIndex(table, vectors, ExactSearch(RowStack([vectors])), embeddings)
     if isinstance(index, faiss.IndexIVF):
         index.nprobe = min(_PROBES, index.nlist)
-    return SourceIndex(table, artifact.vectors, FaissSearch(index, artifact.vectors), artifact.version)
+    return SourceIndex(table, artifact.vectors, FaissSearch(index, artifact.vectors), embeddings)
 
 
 def _mapped_vectors(index: Any) -> np.ndarray:

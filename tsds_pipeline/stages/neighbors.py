@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.core.neighbors import ExactSearch
+from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.stages.index import SourceIndex
 
@@ -55,7 +56,7 @@ def recall(table: pl.DataFrame, queries: np.ndarray, index: SourceIndex) -> tupl
     if index.search is None:
         return 1.0, 0
     exact = isinstance(index.search, ExactSearch)
-    search = index.search if exact else ExactSearch(index.vectors)
+    search = index.search if exact else ExactSearch(RowStack([index.vectors]))
     sample = np.random.default_rng(0).permutation(len(queries))[: _SAMPLE_OF_EXACT if exact else _SAMPLE]
     nearest = search.search(np.ascontiguousarray(queries[sample]), DEPTH).distances
     farthest = pl.DataFrame({"query": sample.astype(np.int32), "farthest": nearest[:, -1]})

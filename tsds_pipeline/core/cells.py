@@ -1,0 +1,151 @@
+"""The rows of a pool in cells: projected on their leading principal components and grouped around centres.
+
+What two rows of different cells have between them is at least what their projections on the line through the two
+centres have. ``close_pairs`` uses that to leave out cells without missing a pair, ``neighbors.CellSearch`` looks
+for neighbours in the cells around a query.
+"""
+
+import numpy as np
+
+from tsds_pipeline.core.arrays import all_distances, row_blocks
+from tsds_pipeline.core.machine import side_by_side
+from tsds_pipeline.core.row_stack import RowStack
+
+_ROWS_PER_CELL, _MAX_CELLS = 256, 4.0  # at most 4 sqrt(n)
+_SAMPLE_ROWS, _SAMPLE_PER_CELL, _ROUNDS = 16_384, 16, 3
+_TESTED_ROWS = 1024
+_DIMS = (16, 32, 64, 128)
+# Seconds that a pair costs: in a product, for each dimension; when it survives and is evaluated in float64.
+_COST_OF_DIM, _COST_OF_SURVIVOR = 1.5e-11, 5e-7
+_BLOCK = 2**22
+_EPS = float(np.finfo(np.float32).eps)
+
+
+class Cells:
+    """The rows of ``pool`` (n, dim) in cells, for searches within ``radius`` of a point.
+
+    ``order`` (n,) lists the rows cell by cell, ``starts`` (cells + 1,) says where each cell begins in it, and
+    ``lifted`` (n, r + 1) holds, in that order, (y, -|y|^2/2) of the projected rows y.
+    """
+
+    def __init__(self, pool: RowStack, radius: float):
+        self.pool = pool
+        self.mean, self._basis = _projection(pool, radius)
+        rows, self.norm = self.project(pool)
+        self.centers = _centers(rows)
+        self.lifted_centers = lift(self.centers)
+        cell, nearness = nearest_center(rows, self.centers)
+        self.order = np.argsort(cell, kind="stable")
+        self.starts = np.searchsorted(cell[self.order], np.arange(len(self.centers) + 1))
+        self.lifted = lift(rows)[self.order]
+        # |y|^2 - |y - c|^2 of each row y and its own centre c.
+        self._inside = 2 * nearness[self.order]
+        gaps = all_distances(self.centers, self.centers)
+        gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
+        self.inverse_gap = (1.0 / gaps).astype(np.float32)
+        self._least = np.empty((len(self.centers), len(self.centers)), dtype=np.float32)
+        self._measured = np.zeros(len(self.centers), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    def project(self, vectors: RowStack) -> tuple[np.ndarray, float]:
+        """Projected rows (n, r) float32, and the length of the longest row about the mean."""
+        result, longest = np.empty((len(vectors), self._basis.shape[1]), dtype=np.float32), 0.0
+        for start, block in vectors.blocks(_BLOCK):
+            centred = block - self.mean
+            longest = max(longest, float(np.einsum("ij,ij->i", centred, centred).max()))
+            np.matmul(centred, self._basis, out=result[start : start + len(block)])
+        return result, float(np.sqrt(longest)) * (1 + vectors.shape[1] * _EPS)
+
+    def projection_error(self, norm: float) -> float:
+        """Bound on what rounding in ``project`` may add to a distance between rows of length ``norm``."""
+        dim, kept = self._basis.shape
+        return float(2 * np.sqrt(kept) * (dim + 16) * _EPS * norm)
+
+    def least_margins(self, cells: np.ndarray) -> np.ndarray:
+        """For each of ``cells`` a (rows) and each cell c (columns): the least distance, towards a, of any row of c
+        from the plane half way between the two centres. (len(cells), cells) float32; infinite for empty cells.
+        """
+        fresh = cells[~self._measured[cells]]
+        if len(fresh):
+            margins = np.zeros((len(self), len(fresh)), dtype=np.float32)
+            toward = np.column_stack([-2 * self.centers[fresh], np.ones(len(fresh), dtype=np.float32)]).T
+
+            def measure(c: int) -> None:
+                mine = slice(self.starts[c], self.starts[c + 1])
+                if mine.start < mine.stop:
+                    rows = self.lifted[mine].copy()
+                    rows[:, -1] = self._inside[mine]
+                    np.min(rows @ toward, axis=0, out=margins[c])
+
+            side_by_side(measure, ((c,) for c in range(len(self))))
+            margins += np.einsum("ij,ij->i", self.centers[fresh], self.centers[fresh])
+            margins *= self.inverse_gap[:, fresh] / 2
+            margins[self.starts[1:] == self.starts[:-1]] = np.inf
+            self._least[fresh], self._measured[fresh] = margins.T, True
+        return self._least[cells]
+
+
+def nearest_center(rows: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of ``centers`` (c, r) is nearest to each of ``rows`` (n, r), and x.c - |c|^2/2 of the two; (n,) each."""
+    cell, nearness = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
+    lifted = lift(centers).T
+
+    def assign(start: int, stop: int) -> None:
+        products = with_one(rows[start:stop]) @ lifted
+        cell[start:stop] = np.argmax(products, axis=1)
+        nearness[start:stop] = np.take_along_axis(products, cell[start:stop, None], axis=1)[:, 0]
+
+    side_by_side(assign, row_blocks(len(rows), 4 * len(centers), _BLOCK))
+    return cell, nearness
+
+
+def lift(rows: np.ndarray) -> np.ndarray:
+    """(y, -|y|^2/2) of ``rows`` y (n, r)."""
+    return np.column_stack([rows, np.einsum("ij,ij->i", rows, rows) / -2])
+
+
+def with_one(rows: np.ndarray) -> np.ndarray:
+    """(x, 1) of ``rows`` x: its product with a lifted y is x.y - |y|^2/2, the larger the nearer."""
+    return np.column_stack([rows, np.ones(len(rows), dtype=np.float32)])
+
+
+def _projection(pool: RowStack, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (dim,) and orthonormal basis (dim, r) of the leading principal components of a sample, float32.
+
+    r is chosen for speed, from how many pairs of a sample would survive; no choice changes what is found.
+    """
+    n, dim = pool.shape
+    sample = pool[:: -(-n // _SAMPLE_ROWS)].astype(np.float64)
+    mean = sample.mean(axis=0)
+    if dim <= _DIMS[0]:
+        return mean.astype(np.float32), np.eye(dim, dtype=np.float32)
+    _, vectors = np.linalg.eigh((sample - mean).T @ (sample - mean))
+    vectors = vectors[:, ::-1]
+    step = -(-len(sample) // (2 * _TESTED_ROWS))
+    tested = (sample[::step] - mean) @ vectors
+    dims = [r for r in _DIMS if r < dim] + ([dim] if dim < 2 * _DIMS[-1] else [])
+    costs = [_COST_OF_DIM * r + _COST_OF_SURVIVOR * _surviving(tested[:, :r], radius) for r in dims]
+    return mean.astype(np.float32), vectors[:, : dims[int(np.argmin(costs))]].astype(np.float32)
+
+
+def _surviving(tested: np.ndarray, radius: float) -> float:
+    """The share of pairs of the first with the second half of ``tested`` that lie within ``radius``."""
+    half = len(tested) // 2
+    return float((all_distances(tested[:half], tested[half:]) <= radius).mean()) if half else 0.0
+
+
+def _centers(rows: np.ndarray) -> np.ndarray:
+    """Centres (cells, r) by a few rounds of k-means on a sample, near ones side by side."""
+    n = len(rows)
+    cells = int(np.clip(min(n // _ROWS_PER_CELL, _MAX_CELLS * n**0.5), 1, n))
+    sample = rows[:: -(-n // max(_SAMPLE_ROWS, _SAMPLE_PER_CELL * cells))]
+    centers = sample[np.linspace(0, len(sample) - 1, cells).astype(np.int64)].copy()
+    for _ in range(_ROUNDS):
+        cell, _ = nearest_center(sample, centers)
+        order = np.argsort(cell, kind="stable")
+        present, first, count = np.unique(cell[order], return_index=True, return_counts=True)
+        centers[present] = np.add.reduceat(sample[order], first, axis=0) / count[:, None]
+    group, _ = nearest_center(centers, centers[:: max(1, int(cells**0.5))])
+    return centers[np.argsort(group, kind="stable")]

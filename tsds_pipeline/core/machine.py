@@ -1,0 +1,55 @@
+"""What the machine has to work with, and how work is spread over it."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 2**24, 2**29
+_SHARE_OF_MEMORY = 16
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(task: Callable[..., Any], arguments: Iterable[tuple]) -> list[Any]:
+    """The results of ``task`` for each of ``arguments``, one a core, each product in one thread.
+
+    The products are small, and on a busy machine the threads of a BLAS wait for each other far longer than they work.
+    """
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as threads:
+        return list(threads.map(lambda given: task(*given), arguments))
+
+
+def block_bytes() -> int:
+    """Size of a large block of vectors, of which each core holds one or two: a share of the memory that is free."""
+    return min(max(available_memory() // (_SHARE_OF_MEMORY * cores()), _SMALLEST_BLOCK), _LARGEST_BLOCK)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take, as far as the system tells; a gigabyte where it does not."""
+    free = [_meminfo(), _cgroup()]
+    return min((size for size in free if size is not None), default=2**30)
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup() -> int | None:
+    """What is left of a container's limit."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:
+        return None
+    return None if limit == "max" else max(0, int(limit) - int(used))
