@@ -14,6 +14,7 @@ import numpy as np
 
 from tsds_pipeline.encoders.base import as_fingerprint, unit_rows
 from tsds_pipeline.encoders.models import Model, find_model
+from tsds_pipeline.encoders.packing import pack
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import EncoderSettings
@@ -21,9 +22,10 @@ from tsds_pipeline.settings import EncoderSettings
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# A batch of long texts is cut to this many tokens. On a CPU larger intermediates fall out of its caches;
-# elsewhere it bounds memory only.
-CPU_BATCH_TOKENS = 2048
+# A batch of long texts is cut to this many tokens. On a CPU larger intermediates fall out of its caches, and every
+# thread needs its share; elsewhere it bounds memory only.
+CPU_BATCH_TOKENS = 1024
+CPU_THREAD_TOKENS = 512
 ACCELERATOR_BATCH_TOKENS = 32_768
 
 
@@ -66,10 +68,9 @@ class SentenceTransformersEncoder:
         settings = self._settings
         model = _load(self._model, settings.dtype, settings.device, settings.max_tokens)
         tokens = _token_counts(model, texts)
-        limit = CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
         order = sorted(range(len(texts)), key=lambda row: (-tokens[row], texts[row]))
         vectors, done = None, 0
-        for rows in _batches(order, tokens, settings.batch_size, limit):
+        for rows in _batches(order, tokens, settings.batch_size, _batch_tokens(model)):
             batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
@@ -78,6 +79,14 @@ class SentenceTransformersEncoder:
             if progress:
                 progress(done, len(texts))
         return unit_rows(vectors) if settings.normalize else vectors
+
+
+def _batch_tokens(model: "SentenceTransformer") -> int:
+    import torch
+
+    if model.device.type == "cpu":
+        return max(CPU_BATCH_TOKENS, CPU_THREAD_TOKENS * torch.get_num_threads())
+    return ACCELERATOR_BATCH_TOKENS
 
 
 def _batches(order: list[int], tokens: list[int], size: int, limit: int) -> Iterator[list[int]]:
@@ -131,6 +140,8 @@ def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) 
         ) from error
     if max_tokens is not None:
         _cut_texts(loaded, max_tokens)
+    if loaded.device.type == "cpu":
+        pack(loaded)
     return loaded
 
 
