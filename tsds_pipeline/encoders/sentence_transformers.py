@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsds_pipeline.encoders import onnx_model
 from tsds_pipeline.encoders.base import as_fingerprint, unit_rows
+from tsds_pipeline.encoders.cache import FOLDER, encoder_folder
 from tsds_pipeline.encoders.models import Model, find_model
 from tsds_pipeline.encoders.packing import pack
 from tsds_pipeline.errors import TsdsError
@@ -50,13 +52,23 @@ class SentenceTransformersEncoder:
         """Raises :class:`TsdsError` for a model that is not there. One of the hub that was never used here is
         downloaded: the fingerprint has its commit."""
         settings = self._settings
+        backend = {"backend": f"onnx {onnx_model.VERSION}"} if settings.backend == "onnx" else {}
         return as_fingerprint(
             kind=settings.kind,
             model=self._model.identity,
             dtype=settings.dtype,
             max_tokens=settings.max_tokens,
             normalize=settings.normalize,
+            **backend,
         )
+
+    def _loaded(self) -> "SentenceTransformer":
+        settings, converted = self._settings, None
+        if settings.backend == "onnx":
+            # Beside the vectors that it makes: one is of no use without the other.
+            storage = self._root / "storage" / FOLDER
+            converted = encoder_folder(storage, self.fingerprint) / "model.onnx"
+        return _load(self._model, settings.dtype, settings.device, settings.max_tokens, converted)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Vectors (n, dim) float32 in the order of ``texts``, of length 1 where ``normalize`` is set.
@@ -66,11 +78,11 @@ class SentenceTransformersEncoder:
         if not texts:
             return np.empty((0, 0), np.float32)
         settings = self._settings
-        model = _load(self._model, settings.dtype, settings.device, settings.max_tokens)
+        model = self._loaded()
         tokens = _token_counts(model, texts)
         order = sorted(range(len(texts)), key=lambda row: (-tokens[row], texts[row]))
         vectors, done = None, 0
-        for rows in _batches(order, tokens, settings.batch_size, _batch_tokens(model)):
+        for rows in _batches(order, tokens, settings.batch_size, _batch_tokens(model, settings.backend)):
             batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
@@ -81,10 +93,10 @@ class SentenceTransformersEncoder:
         return unit_rows(vectors) if settings.normalize else vectors
 
 
-def _batch_tokens(model: "SentenceTransformer") -> int:
+def _batch_tokens(model: "SentenceTransformer", backend: str) -> int:
     import torch
 
-    if model.device.type == "cpu":
+    if model.device.type == "cpu" and backend == "torch":
         return max(CPU_BATCH_TOKENS, CPU_THREAD_TOKENS * torch.get_num_threads())
     return ACCELERATOR_BATCH_TOKENS
 
@@ -116,8 +128,13 @@ def _token_counts(model: "SentenceTransformer", texts: Sequence[str]) -> list[in
 
 
 @lru_cache(maxsize=1)
-def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) -> "SentenceTransformer":
-    """The model, kept for the next source: every step of one process asks for the same."""
+def _load(
+    model: Model, dtype: str, device: str | None, max_tokens: int | None, converted: Path | None
+) -> "SentenceTransformer":
+    """The model, kept for the next source: every step of one process asks for the same.
+
+    ``converted`` is the file in which ONNX Runtime has it, or is to have it; None is to run it with torch.
+    """
     import torch
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
@@ -140,7 +157,9 @@ def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) 
         ) from error
     if max_tokens is not None:
         _cut_texts(loaded, max_tokens)
-    if loaded.device.type == "cpu":
+    if converted is not None:
+        onnx_model.run_with_onnx(loaded, converted)
+    elif loaded.device.type == "cpu":
         pack(loaded)
     return loaded
 
