@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CPU_BATCH_TOKENS = 1024
 CPU_THREAD_TOKENS = 512
 ACCELERATOR_BATCH_TOKENS = 32_768
+ADVISED_FROM = 20_000
+"""So many texts take minutes on any CPU, and hours if there are ten times as many."""
+PROCESSOR = Path("/proc/cpuinfo")
 
 
 class SentenceTransformersEncoder:
@@ -62,6 +65,19 @@ class SentenceTransformersEncoder:
             **backend,
         )
 
+    def advice(self, texts: int) -> str | None:
+        """The setting that would encode so many texts faster here, if they are many and nobody chose a dtype."""
+        settings = self._settings
+        if texts < ADVISED_FROM or settings.backend != "torch" or "dtype" in settings.model_fields_set:
+            return None
+        if not _multiplies_bfloat16() or self._loaded().device.type != "cpu":
+            return None
+        return (
+            f'{texts:,} texts to encode: [encoder] dtype = "bfloat16" would be about 1.8 times as fast on this '
+            "processor, and keep 99% of the ten nearest neighbours of a text (its vectors depend a little on the "
+            'texts beside it); dtype = "float32" stays with what is exact, without this line'
+        )
+
     def _loaded(self) -> "SentenceTransformer":
         settings, converted = self._settings, None
         if settings.backend == "onnx":
@@ -91,6 +107,15 @@ class SentenceTransformersEncoder:
             if progress:
                 progress(done, len(texts))
         return unit_rows(vectors) if settings.normalize else vectors
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor itself does; elsewhere it would be slower than float32. Only Linux says."""
+    try:
+        words = set(PROCESSOR.read_text("utf-8").split())
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & words)
 
 
 def _batch_tokens(model: "SentenceTransformer", backend: str) -> int:
