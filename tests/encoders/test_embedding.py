@@ -129,9 +129,10 @@ def test_a_killed_run_keeps_what_it_encoded(tmp_path):
             process.kill()
             break
     assert process.wait() != 0
-    encoder = HashEncoder()
+    encoder, calls = HashEncoder(), []
     texts = texts_of(0, 400)
-    result = embed(records_of(texts), encoder, tmp_path, "source numbers")
+    result = embed(records_of(texts), encoder, tmp_path, "source numbers", lambda *call: calls.append(call))
+    assert calls[0][1] == calls[-1][0] == result.encoded, "progress is that of what was left"
     assert 0 < result.encoded <= 310  # the chunk at hand is lost, no more
     assert result.encoded == len(encoder.texts)
     np.testing.assert_array_equal(result.vectors, [hash_vector(text) for text in texts])

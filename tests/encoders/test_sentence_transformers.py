@@ -110,7 +110,8 @@ def test_max_tokens_that_the_model_cannot_do(max_tokens):
         encode(["text"], max_tokens=max_tokens)
 
 
-def test_progress_is_told_after_every_batch():
+def test_progress_is_told_after_every_batch(monkeypatch):
+    monkeypatch.setattr(sentence_transformers, "threads", lambda: 1)
     calls = []
     encoder = make_encoder(EncoderSettings(batch_size=4))
     encoder.encode(TEXTS, lambda *call: calls.append(call))

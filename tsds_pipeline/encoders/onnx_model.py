@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsds_pipeline.encoders.sharing import threads
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import write_atomically
 
@@ -54,7 +55,7 @@ def run_with_onnx(model: "SentenceTransformer", path: Path) -> None:
         raise TsdsError(
             f"{path} cannot be loaded: delete it, and it is made again ({_reason(error)})"
         ) from None
-    threads = ThreadPoolExecutor(torch.get_num_threads())
+    pool = ThreadPoolExecutor(threads())
 
     def forward(features: dict, **kwargs: object) -> dict:
         read = features["attention_mask"].numpy().astype(bool)
@@ -63,7 +64,7 @@ def run_with_onnx(model: "SentenceTransformer", path: Path) -> None:
             {name: array[row : row + 1, read[row]] for name, array in arrays.items()}
             for row in range(len(read))
         ]
-        return {"sentence_embedding": torch.from_numpy(np.concatenate(list(threads.map(run, texts))))}
+        return {"sentence_embedding": torch.from_numpy(np.concatenate(list(pool.map(run, texts))))}
 
     model.forward = forward
 

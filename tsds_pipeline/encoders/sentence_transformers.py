@@ -17,6 +17,7 @@ from tsds_pipeline.encoders.base import as_fingerprint, unit_rows
 from tsds_pipeline.encoders.cache import FOLDER, encoder_folder
 from tsds_pipeline.encoders.models import Model, find_model
 from tsds_pipeline.encoders.packing import pack
+from tsds_pipeline.encoders.sharing import share, threads
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import EncoderSettings
@@ -24,10 +25,9 @@ from tsds_pipeline.settings import EncoderSettings
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# A batch of long texts is cut to this many tokens. On a CPU larger intermediates fall out of its caches, and every
-# thread needs its share; elsewhere it bounds memory only.
+# A batch of long texts is cut to this many tokens. On a CPU, where it is for each thread, larger intermediates fall
+# out of the caches; elsewhere it bounds memory only.
 CPU_BATCH_TOKENS = 1024
-CPU_THREAD_TOKENS = 512
 ACCELERATOR_BATCH_TOKENS = 32_768
 ADVISED_FROM = 20_000
 """So many texts take minutes on any CPU, and hours if there are ten times as many."""
@@ -98,7 +98,9 @@ class SentenceTransformersEncoder:
         tokens = _token_counts(model, texts)
         order = sorted(range(len(texts)), key=lambda row: (-tokens[row], texts[row]))
         vectors, done = None, 0
-        for rows in _batches(order, tokens, settings.batch_size, _batch_tokens(model, settings.backend)):
+        on_cpu = model.device.type == "cpu"
+        parts, limit = (threads(), CPU_BATCH_TOKENS) if on_cpu else (1, ACCELERATOR_BATCH_TOKENS)
+        for rows in _batches(order, tokens, parts * settings.batch_size, parts * limit):
             batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
@@ -116,14 +118,6 @@ def _multiplies_bfloat16() -> bool:
     except OSError:
         return False
     return bool({"avx512_bf16", "amx_bf16"} & words)
-
-
-def _batch_tokens(model: "SentenceTransformer", backend: str) -> int:
-    import torch
-
-    if model.device.type == "cpu" and backend == "torch":
-        return max(CPU_BATCH_TOKENS, CPU_THREAD_TOKENS * torch.get_num_threads())
-    return ACCELERATOR_BATCH_TOKENS
 
 
 def _batches(order: list[int], tokens: list[int], size: int, limit: int) -> Iterator[list[int]]:
@@ -186,6 +180,7 @@ def _load(
         onnx_model.run_with_onnx(loaded, converted)
     elif loaded.device.type == "cpu":
         pack(loaded)
+        share(loaded)
     return loaded
 
 
