@@ -93,7 +93,7 @@ def test_bfloat16_is_advised_where_the_processor_has_it(
     assert (advice is not None) == advised
     if advised:
         assert advice.startswith(
-            '20,000 texts to encode: [encoder] dtype = "bfloat16" would be about 1.8 times'
+            '20,000 texts to encode: [encoder] dtype = "bfloat16" would be about 1.7 times'
         )
 
 

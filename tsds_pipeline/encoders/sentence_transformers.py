@@ -73,7 +73,7 @@ class SentenceTransformersEncoder:
         if not _multiplies_bfloat16() or self._loaded().device.type != "cpu":
             return None
         return (
-            f'{texts:,} texts to encode: [encoder] dtype = "bfloat16" would be about 1.8 times as fast on this '
+            f'{texts:,} texts to encode: [encoder] dtype = "bfloat16" would be about 1.7 times as fast on this '
             "processor, and keep 99% of the ten nearest neighbours of a text (its vectors depend a little on the "
             'texts beside it); dtype = "float32" stays with what is exact, without this line'
         )
