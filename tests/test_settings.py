@@ -99,6 +99,7 @@ class TestLoading:
         ("table", "value"),
         [
             ("encoder", 'dtype = "bfloat16"'),
+            ("encoder", 'backend = "onnx"'),
             ("encoder", "max_tokens = 1"),
             ("pool", "kernel_radius = 1"),
             ("pool", "kernel_radius = 1e-300"),
@@ -192,6 +193,7 @@ REACH = [
     ("encoder", 'kind = "precomputed"', CORPORA | QUERIES),
     ("encoder", 'model = "other"', set()),
     ("encoder", 'dtype = "bfloat16"', set()),
+    ("encoder", 'backend = "onnx"', set()),
     ("encoder", "max_tokens = 100", set()),
     ("encoder", "normalize = false", set()),
     ("encoder", "batch_size = 8", set()),
@@ -295,6 +297,7 @@ class TestParts:
             ("normalize = false", set()),
             ('model = "other"', set()),
             ('dtype = "bfloat16"', set()),
+            ('backend = "onnx"', set()),
             ("max_tokens = 100", set()),
             ("batch_size = 8", set()),
             ('device = "cpu"', set()),

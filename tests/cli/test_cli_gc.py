@@ -61,7 +61,8 @@ def test_what_killed_processes_left(done):
 def test_vectors_of_other_encoders(done):
     folder = done / "storage" / FOLDER
     present = VectorCache(folder, observe(Project.load(done)).settings["encoder_settings"]).folder
-    VectorCache(folder, "another encoder")
+    other = VectorCache(folder, "another encoder").folder
+    (other / "model.onnx").write_bytes(b"converted")
     tsds("-p", done, "gc")
     assert len(list(folder.iterdir())) == 2, "they took long to make"
     assert "vectors of another encoder" in tsds("-p", done, "gc", "--embeddings").output

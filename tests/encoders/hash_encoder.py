@@ -26,6 +26,9 @@ class HashEncoder:
             progress(len(texts), len(texts))
         return np.array([hash_vector(text) for text in texts])
 
+    def advice(self, texts: int) -> str | None:
+        return None
+
 
 def texts_of(start: int, stop: int) -> list[str]:
     return [f"text number {i}" for i in range(start, stop)]

@@ -111,6 +111,17 @@ def test_a_record_without_an_id_of_its_own_is_named_by_its_content(tmp_path):
         embed(records, Zeros(), tmp_path, "task t")
 
 
+def test_advice_is_given_once_and_for_what_is_missing(tmp_path, monkeypatch, caplog):
+    class Advising(HashEncoder):
+        def advice(self, texts):
+            return f"{texts} texts could go faster" if texts > 5 else None
+
+    monkeypatch.setattr(embedding, "_advised", [])
+    for stop in (5, 9, 30, 50):
+        embed(records_of(texts_of(0, stop)), Advising(), tmp_path, "source a")
+    assert caplog.messages == ["21 texts could go faster"]
+
+
 def test_a_killed_run_keeps_what_it_encoded(tmp_path):
     process = start_process(tmp_path, 0, 400, 0.005)
     for line in process.stdout:
@@ -118,9 +129,10 @@ def test_a_killed_run_keeps_what_it_encoded(tmp_path):
             process.kill()
             break
     assert process.wait() != 0
-    encoder = HashEncoder()
+    encoder, calls = HashEncoder(), []
     texts = texts_of(0, 400)
-    result = embed(records_of(texts), encoder, tmp_path, "source numbers")
+    result = embed(records_of(texts), encoder, tmp_path, "source numbers", lambda *call: calls.append(call))
+    assert calls[0][1] == calls[-1][0] == result.encoded, "progress is that of what was left"
     assert 0 < result.encoded <= 310  # the chunk at hand is lost, no more
     assert result.encoded == len(encoder.texts)
     np.testing.assert_array_equal(result.vectors, [hash_vector(text) for text in texts])

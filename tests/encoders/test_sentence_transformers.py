@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hash_encoder import records_of
 
-from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.encoders import embed, make_encoder, sentence_transformers
 from tsds_pipeline.encoders.models import find_model
 from tsds_pipeline.encoders.sentence_transformers import _batches, _load
 from tsds_pipeline.errors import TsdsError
@@ -70,6 +70,33 @@ def test_bfloat16_weights_give_other_vectors_near_by(vectors):
     np.testing.assert_allclose(np.linalg.norm(rounded.astype(np.float64), axis=1), 1.0, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("flags", "settings", "texts", "advised"),
+    [
+        ("sse avx512_bf16 avx2", {}, 20_000, True),
+        ("amx_bf16 sse", {"max_tokens": 100}, 20_000, True),
+        ("avx512_bf16", {}, 19_999, False),
+        ("avx512_bf16", {"dtype": "float32"}, 20_000, False),
+        ("avx512_bf16", {"dtype": "bfloat16"}, 20_000, False),
+        ("avx512_bf16", {"backend": "onnx"}, 20_000, False),
+        ("avx512f avx2", {}, 20_000, False),
+        (None, {}, 20_000, False),
+    ],
+)
+def test_bfloat16_is_advised_where_the_processor_has_it(
+    tmp_path, monkeypatch, flags, settings, texts, advised
+):
+    monkeypatch.setattr(sentence_transformers, "PROCESSOR", tmp_path / "cpuinfo")
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    advice = make_encoder(EncoderSettings(device="cpu", **settings)).advice(texts)
+    assert (advice is not None) == advised
+    if advised:
+        assert advice.startswith(
+            '20,000 texts to encode: [encoder] dtype = "bfloat16" would be about 1.7 times'
+        )
+
+
 def test_max_tokens_cuts(vectors):
     cut = encode(TEXTS, max_tokens=16)
     same = cosines(cut, vectors) > 0.99999
@@ -83,7 +110,8 @@ def test_max_tokens_that_the_model_cannot_do(max_tokens):
         encode(["text"], max_tokens=max_tokens)
 
 
-def test_progress_is_told_after_every_batch():
+def test_progress_is_told_after_every_batch(monkeypatch):
+    monkeypatch.setattr(sentence_transformers, "threads", lambda: 1)
     calls = []
     encoder = make_encoder(EncoderSettings(batch_size=4))
     encoder.encode(TEXTS, lambda *call: calls.append(call))

@@ -24,6 +24,10 @@ class Encoder(Protocol):
         """Vectors (n, dim) float32, in the order of ``texts``; none of them: (0, 0)."""
         ...
 
+    def advice(self, texts: int) -> str | None:
+        """What would encode so many ``texts`` faster, for the user; None where there is nothing to say."""
+        ...
+
 
 def as_fingerprint(**values: object) -> str:
     """``values`` as one line of JSON, the same for the same values."""

@@ -1,6 +1,7 @@
 """Every vector that an encoder ever made: a text is never encoded twice.
 
-One folder for each fingerprint holds ``encoder.json`` (the fingerprint) and shards (see ``shards``). Any
+One folder for each fingerprint holds ``encoder.json`` (the fingerprint), shards (see ``shards``) and the model,
+where it had to be converted (see ``onnx_model``). Any
 number of processes may read and write it at once. Two that encode one text at the same time both keep its
 vector; the two differ in their last bits at most, and a look-up takes the one in the older shard.
 """

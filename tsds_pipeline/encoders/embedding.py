@@ -1,5 +1,6 @@
 """The vectors of a table of records: those the cache has, and the others encoded and kept."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from tsds_pipeline.encoders.base import Encoder, check_vectors
 from tsds_pipeline.encoders.cache import CacheWriter, VectorCache, as_ids
 from tsds_pipeline.encoders.precomputed import PrecomputedVectors
 from tsds_pipeline.progress import Progress
+
+logger = logging.getLogger(__name__)
+_advised: list[str] = []
 
 ENCODED_AT_ONCE = 1024
 """Texts in one call of the encoder: enough to sort by length, few enough to lose little when killed."""
@@ -49,6 +53,8 @@ def embed(
     cache = VectorCache(cache_root, encoder.fingerprint)
     vectors, known = cache.find(ids)
     missing = np.flatnonzero(~known)
+    if advice := encoder.advice(len(missing)):
+        _advise(advice)
     with CacheWriter(cache) as writer:
         for start in range(0, len(missing), ENCODED_AT_ONCE):
             rows = missing[start : start + ENCODED_AT_ONCE]
@@ -62,6 +68,13 @@ def embed(
     if len(missing):
         cache.merge()
     return Embedded(vectors[copies], len(missing), len(ids) - len(missing))
+
+
+def _advise(text: str) -> None:
+    """Once a process: the next source would hear the same."""
+    if not _advised:
+        _advised.append(text)
+        logger.warning(text)
 
 
 def _distinct(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | slice]:

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsds_pipeline.encoders import onnx_model
 from tsds_pipeline.encoders.base import as_fingerprint, unit_rows
+from tsds_pipeline.encoders.cache import FOLDER, encoder_folder
 from tsds_pipeline.encoders.models import Model, find_model
+from tsds_pipeline.encoders.packing import pack
+from tsds_pipeline.encoders.sharing import share, threads
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import EncoderSettings
@@ -21,10 +25,13 @@ from tsds_pipeline.settings import EncoderSettings
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# A batch of long texts is cut to this many tokens. On a CPU larger intermediates fall out of its caches;
-# elsewhere it bounds memory only.
-CPU_BATCH_TOKENS = 2048
+# A batch of long texts is cut to this many tokens. On a CPU, where it is for each thread, larger intermediates fall
+# out of the caches; elsewhere it bounds memory only.
+CPU_BATCH_TOKENS = 1024
 ACCELERATOR_BATCH_TOKENS = 32_768
+ADVISED_FROM = 20_000
+"""So many texts take minutes on any CPU, and hours if there are ten times as many."""
+PROCESSOR = Path("/proc/cpuinfo")
 
 
 class SentenceTransformersEncoder:
@@ -48,13 +55,36 @@ class SentenceTransformersEncoder:
         """Raises :class:`TsdsError` for a model that is not there. One of the hub that was never used here is
         downloaded: the fingerprint has its commit."""
         settings = self._settings
+        backend = {"backend": f"onnx {onnx_model.VERSION}"} if settings.backend == "onnx" else {}
         return as_fingerprint(
             kind=settings.kind,
             model=self._model.identity,
             dtype=settings.dtype,
             max_tokens=settings.max_tokens,
             normalize=settings.normalize,
+            **backend,
         )
+
+    def advice(self, texts: int) -> str | None:
+        """The setting that would encode so many texts faster here, if they are many and nobody chose a dtype."""
+        settings = self._settings
+        if texts < ADVISED_FROM or settings.backend != "torch" or "dtype" in settings.model_fields_set:
+            return None
+        if not _multiplies_bfloat16() or self._loaded().device.type != "cpu":
+            return None
+        return (
+            f'{texts:,} texts to encode: [encoder] dtype = "bfloat16" would be about 1.7 times as fast on this '
+            "processor, and keep 99% of the ten nearest neighbours of a text (its vectors depend a little on the "
+            'texts beside it); dtype = "float32" stays with what is exact, without this line'
+        )
+
+    def _loaded(self) -> "SentenceTransformer":
+        settings, converted = self._settings, None
+        if settings.backend == "onnx":
+            # Beside the vectors that it makes: one is of no use without the other.
+            storage = self._root / "storage" / FOLDER
+            converted = encoder_folder(storage, self.fingerprint) / "model.onnx"
+        return _load(self._model, settings.dtype, settings.device, settings.max_tokens, converted)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Vectors (n, dim) float32 in the order of ``texts``, of length 1 where ``normalize`` is set.
@@ -64,12 +94,13 @@ class SentenceTransformersEncoder:
         if not texts:
             return np.empty((0, 0), np.float32)
         settings = self._settings
-        model = _load(self._model, settings.dtype, settings.device, settings.max_tokens)
+        model = self._loaded()
         tokens = _token_counts(model, texts)
-        limit = CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
         order = sorted(range(len(texts)), key=lambda row: (-tokens[row], texts[row]))
         vectors, done = None, 0
-        for rows in _batches(order, tokens, settings.batch_size, limit):
+        on_cpu = model.device.type == "cpu"
+        parts, limit = (threads(), CPU_BATCH_TOKENS) if on_cpu else (1, ACCELERATOR_BATCH_TOKENS)
+        for rows in _batches(order, tokens, parts * settings.batch_size, parts * limit):
             batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
@@ -78,6 +109,15 @@ class SentenceTransformersEncoder:
             if progress:
                 progress(done, len(texts))
         return unit_rows(vectors) if settings.normalize else vectors
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor itself does; elsewhere it would be slower than float32. Only Linux says."""
+    try:
+        words = set(PROCESSOR.read_text("utf-8").split())
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & words)
 
 
 def _batches(order: list[int], tokens: list[int], size: int, limit: int) -> Iterator[list[int]]:
@@ -107,8 +147,13 @@ def _token_counts(model: "SentenceTransformer", texts: Sequence[str]) -> list[in
 
 
 @lru_cache(maxsize=1)
-def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) -> "SentenceTransformer":
-    """The model, kept for the next source: every step of one process asks for the same."""
+def _load(
+    model: Model, dtype: str, device: str | None, max_tokens: int | None, converted: Path | None
+) -> "SentenceTransformer":
+    """The model, kept for the next source: every step of one process asks for the same.
+
+    ``converted`` is the file in which ONNX Runtime has it, or is to have it; None is to run it with torch.
+    """
     import torch
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
@@ -131,6 +176,11 @@ def _load(model: Model, dtype: str, device: str | None, max_tokens: int | None) 
         ) from error
     if max_tokens is not None:
         _cut_texts(loaded, max_tokens)
+    if converted is not None:
+        onnx_model.run_with_onnx(loaded, converted)
+    elif loaded.device.type == "cpu":
+        pack(loaded)
+        share(loaded)
     return loaded
 
 
