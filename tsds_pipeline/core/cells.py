@@ -14,7 +14,7 @@ from tsds_pipeline.core.row_stack import RowStack
 _ROWS_PER_CELL, _MAX_CELLS = 256, 4.0  # at most 4 sqrt(n)
 _SAMPLE_ROWS, _SAMPLE_PER_CELL, _ROUNDS = 16_384, 16, 3
 _TESTED_ROWS = 1024
-_DIMS = (16, 32, 64, 128)
+_DIMS = (32, 64, 128)
 # Seconds that a pair costs: in a product, for each dimension; when it survives and is evaluated in float64.
 _COST_OF_DIM, _COST_OF_SURVIVOR = 1.5e-11, 5e-7
 _BLOCK = 2**22

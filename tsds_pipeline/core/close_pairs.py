@@ -25,23 +25,26 @@ from tsds_pipeline.core.cells import Cells, nearest_center, with_one
 from tsds_pipeline.core.row_stack import RowStack
 
 _POINTS_AT_ONCE, _ROWS_AT_ONCE = 512, 4096
-# Pairs that the points looked at together may have; more only for a single point.
-_PAIRS_AT_ONCE = 2**23
+# Pairs that are tested together; more only for a single point.
+_PAIRS_AT_ONCE = 2**26
 # Seconds: a pair evaluated in float64; a full row read for a product, and a dimension of a pair in it.
 _COST_OF_PAIR, _COST_OF_ROW, _COST_OF_DIM = 5e-7, 4e-7, 2.5e-11
 # Covers the rounding of margins, beside that of the squared distances in them.
 _SLACK = 1e-5
 
 
-def close_pairs(cells: Cells, points: RowStack, radius: float) -> Iterator["PairsOfCell"]:
-    """The pairs of ``points`` (n, dim) with rows of the pool of ``cells``, in parts independent of each other.
+def close_pairs(
+    cells: Cells, points: RowStack, radius: float, rows: np.ndarray | None = None
+) -> Iterator["PairsOfCell"]:
+    """The pairs of ``points`` (n, dim), or of some ``rows`` of them, with rows of the pool of ``cells``.
 
-    All pairs of a point are in the same part.
+    They come in parts independent of each other; all pairs of a point are in the same part.
     """
     projected, norm = cells.project(points)
     bounds = _bounds(cells, radius, max(norm, cells.norm))
     cell, _ = nearest_center(projected, cells.centers)
-    order = np.argsort(cell, kind="stable")
+    rows = np.arange(len(points)) if rows is None else rows
+    order = rows[np.argsort(cell[rows], kind="stable")]
     used, first = np.unique(cell[order], return_index=True)
     least = cells.least_margins(used)
     for a, margins, members in zip(used, least, np.split(order, first[1:]), strict=True):
@@ -112,14 +115,13 @@ class PairsOfCell:
         runs = self._runs()
         if not runs:
             return
-        step = int(np.clip(_PAIRS_AT_ONCE // max(1, sum(map(len, runs))), 1, _POINTS_AT_ONCE))
+        rows = np.concatenate([self.cells.order[run.start : run.stop] for run in runs])
+        step = int(np.clip(_PAIRS_AT_ONCE // len(rows), 1, _POINTS_AT_ONCE))
         for i in range(0, len(self.members), step):
             some = slice(i, i + step)
-            found = [self._within(some, run) for run in runs]
-            point, place = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-            row = self.cells.order[place]
-            kept = self._within_in_full(self.members[some], point, row)
-            point, row = point[kept], row[kept]
+            point, column = self._within(some, runs)
+            kept = self._within_in_full(self.members[some], rows, point, column)
+            point, row = point[kept], rows[column[kept]]
             order = np.lexsort((row, point))
             yield self.members[some][point[order]], row[order]
 
@@ -133,27 +135,38 @@ class PairsOfCell:
             for start in range(starts[run[0]], starts[run[-1] + 1], _ROWS_AT_ONCE)
         ]
 
-    def _within(self, some: slice, run: range) -> tuple[np.ndarray, np.ndarray]:
-        """Points (counted from the first of ``some``) and places of ``run`` that are close as projected."""
+    def _within(self, some: slice, runs: list[range]) -> tuple[np.ndarray, np.ndarray]:
+        """Points, counted from the first of ``some``, and rows, counted over ``runs``, that are close as projected."""
         x, limit = self.projected[some], self.bounds.projected**2 + self.bounds.error
         # |x|^2 + |y|^2 - 2xy <= limit as (x, 1)(y, -|y|^2/2) >= (|x|^2 - limit)/2: one product, one test.
-        bounds = (np.einsum("ij,ij->i", x, x) - limit) / 2
-        products = with_one(x) @ self.cells.lifted[run.start : run.stop].T
-        point, place = np.divmod(np.flatnonzero(products >= bounds[:, None]), len(run))
-        return point, place + run.start
+        bounds = (np.einsum("ij,ij->i", x, x)[:, None] - limit) / 2
+        lifted, before, found = with_one(x), 0, []
+        for run in runs:
+            close = np.flatnonzero(lifted @ self.cells.lifted[run.start : run.stop].T >= bounds)
+            if len(close):
+                point, column = np.divmod(close, len(run))
+                found.append((point, column + before))
+            before += len(run)
+        none = np.empty(0, dtype=np.int64)
+        point, column = (np.concatenate(arrays) for arrays in zip((none, none), *found, strict=True))
+        return point, column
 
-    def _within_in_full(self, members: np.ndarray, point: np.ndarray, row: np.ndarray) -> np.ndarray | slice:
+    def _within_in_full(
+        self, members: np.ndarray, rows: np.ndarray, point: np.ndarray, column: np.ndarray
+    ) -> np.ndarray | slice:
         """Which of the pairs are close in all dimensions, where a product of full rows is cheaper than the pairs."""
-        rows, column = np.unique(row, return_inverse=True)
-        dim = self.cells.pool.shape[1]
-        product = len(rows) * (_COST_OF_ROW + dim * _COST_OF_DIM * len(members))
+        used = np.zeros(len(rows), dtype=bool)
+        used[column] = True
+        dim, count = self.cells.pool.shape[1], np.count_nonzero(used)
+        product = count * (_COST_OF_ROW + dim * _COST_OF_DIM * len(members))
         if len(point) * _COST_OF_PAIR <= product:
             return slice(None)
-        x, y = self.points[members] - self.cells.mean, self.cells.pool[rows] - self.cells.mean
+        x, y = self.points[members] - self.cells.mean, self.cells.pool[rows[used]] - self.cells.mean
         squared = x @ y.T
         squared *= -2
         norms = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
         squared += norms[0][:, None]
         squared += norms[1]
         error = squared_distance_error(dim, *(float(np.sqrt(n.max())) for n in norms))
-        return squared[point, column] <= self.bounds.radius**2 * (1 + _SLACK) + error
+        close = squared[point, np.cumsum(used)[column] - 1]
+        return close <= self.bounds.radius**2 * (1 + _SLACK) + error

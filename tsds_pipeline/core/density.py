@@ -50,22 +50,19 @@ class KernelDensity:
         """Densities of ``points`` (n, dim), float64 (n,). ``progress`` gets the points done so far."""
         # Equal points are evaluated once: a family of copies would have quadratically many pairs.
         first, inverse = distinct_rows(points)
-        n = len(points)
-        if len(first) < n:
-            points = RowStack([points[first]])
-        report = progress and (lambda done: progress(done * n // len(first)))
-        return self._sums(points, None, report)[0][inverse]
+        report = progress and (lambda done: progress(done * len(points) // len(first)))
+        return self._sums(points, first, None, report)[0][first][inverse]
 
     def mutual(self, points: RowStack, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Densities of ``points`` under the pool, and of the pool's rows under ``points`` with ``counts`` (n,).
 
         Each pair is found and evaluated once.
         """
-        return self._sums(points, counts, None)
+        return self._sums(points, np.arange(len(points)), counts, None)
 
-    def _sums(self, points, counts, progress) -> tuple[np.ndarray, np.ndarray]:
-        parts = list(close_pairs(self.cells, points, self._radius))
-        probes, most = _PROBES, EXACT_TESTS + EXACT_TESTS_OF_POINT * len(points)
+    def _sums(self, points, rows, counts, progress) -> tuple[np.ndarray, np.ndarray]:
+        parts = list(close_pairs(self.cells, points, self._radius, rows))
+        probes, most = _PROBES, EXACT_TESTS + EXACT_TESTS_OF_POINT * len(rows)
         if (
             not self._exact
             and sum(side_by_side(lambda part: part.tests, ((part,) for part in parts))) <= most
@@ -74,16 +71,16 @@ class KernelDensity:
         while not self._exact and probes < len(self.cells):
             nearest = [replace(part, probes=probes) for part in parts]
             sums = self._sums_of(nearest, points, counts, progress)
-            error = self._error(points, sums[0])
+            error = self._error(points, rows, sums[0])
             if error <= TOLERANCE:
                 self.largest_error = max(self.largest_error, error)
                 return sums
             probes *= 2
         return self._sums_of(parts, points, counts, progress)
 
-    def _error(self, points: RowStack, densities: np.ndarray) -> float:
-        """The largest relative error of ``densities`` on a sample of ``points``."""
-        rows = np.unique(np.linspace(0, len(points) - 1, _AUDITED).astype(np.int64))
+    def _error(self, points: RowStack, rows: np.ndarray, densities: np.ndarray) -> float:
+        """The largest relative error of ``densities`` on a sample of ``rows`` of ``points``."""
+        rows = np.unique(rows[np.linspace(0, len(rows) - 1, _AUDITED).astype(np.int64)])
         sample = RowStack([points[rows]])
         exact, _ = self._sums_of([all_pairs(self.cells, sample, self._radius)], sample, None, None)
         return float((np.abs(densities[rows] - exact) / np.maximum(exact, 1.0)).max())

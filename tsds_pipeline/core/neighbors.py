@@ -4,6 +4,8 @@ Distances are plain L2 in float64, evaluated again from the vectors whatever fou
 then by candidate index. Choosing and training a FAISS index is not here (see ``stages/index.py``).
 """
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +18,7 @@ from tsds_pipeline.core.row_stack import RowStack
 RECALL = 0.999
 """The least share of the exact neighbours of a sample of queries that an approximate search has to find."""
 _AUDITED = 32
-_PROBES = 16
+_PROBES = 32
 # Rows that are looked at for each neighbour that is asked for, at least; and the share of cells that is most of a pool.
 _ROWS_PER_NEIGHBOR, _LARGEST_SHARE = 4, 0.25
 _FOUND_BYTES = 2**29
@@ -44,7 +46,6 @@ class ExactSearch:
 
     def __init__(self, candidates: RowStack):
         self.candidates = candidates
-        self._norm: float | None = None
 
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
         n = len(self.candidates)
@@ -65,9 +66,7 @@ class ExactSearch:
         if fetch == len(self.candidates):
             return result
         # A candidate that was not fetched is at least this far (squared): float32 rounding is bounded.
-        error = squared_distance_error(
-            queries.shape[1], float(row_lengths(queries).max()), self._largest_norm()
-        )
+        error = squared_distance_error(queries.shape[1], float(row_lengths(queries).max()), self.norm)
         unsure = np.flatnonzero(result.distances[:, -1] ** 2 >= squared.max(axis=1) - error)
         if len(unsure):
             deeper = min(len(self.candidates), fetch * 4)
@@ -87,11 +86,8 @@ class ExactSearch:
             return near, rows.astype(np.int64) + start
 
         squared, indices = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        blocks = self._blocks()
-        for group in range(0, len(blocks), _BLOCKS_AT_ONCE):
-            found = side_by_side(scan, blocks[group : group + _BLOCKS_AT_ONCE])
-            self.candidates.release()
-            near, rows = zip(*found, strict=True)
+        for group in self.groups():
+            near, rows = zip(*side_by_side(scan, group), strict=True)
             squared, indices = (
                 np.concatenate([squared, *near], axis=1),
                 np.concatenate([indices, *rows], axis=1),
@@ -101,64 +97,86 @@ class ExactSearch:
                 squared, indices = (np.take_along_axis(array, kept, 1) for array in (squared, indices))
         return squared, indices
 
-    def _blocks(self) -> list[tuple[int, int]]:
-        """[start, stop) of blocks that several threads scan side by side."""
+    def groups(self) -> Iterator[list[tuple[int, int]]]:
+        """[start, stop) of blocks of candidates, those together that several threads scan side by side."""
         n, dim = self.candidates.shape
         rows = max(_LEAST_ROWS, min(-(-n // _BLOCKS_AT_ONCE), block_bytes() // (4 * dim)))
-        return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+        blocks = [(start, min(start + rows, n)) for start in range(0, n, rows)]
+        for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
+            yield blocks[first : first + _BLOCKS_AT_ONCE]
+            self.candidates.release()
 
-    def _largest_norm(self) -> float:
-        if self._norm is None:
-            self._norm = float(self.candidates.lengths().max())
-        return self._norm
+    @cached_property
+    def norm(self) -> float:
+        """Length of the longest candidate."""
+        return float(self.candidates.lengths().max())
 
 
 class CellSearch:
     """Neighbours among the rows of the cells around each query, as many cells as it takes.
 
-    Before the first search of some depth, a sample of the queries is searched exactly: where less than RECALL of
-    their neighbours are found, twice as many cells are looked at, and where those would be most of the pool, all of
-    it. ``recall`` is the least seen on the samples, 1 where everything is exact.
+    For a sample of the queries it is counted how many candidates lie nearer than the last neighbour found: where less
+    than RECALL of them were found, twice as many cells are looked at, and where those would be most of the pool, all
+    of it. ``recall`` is the least of the samples, 1 where everything is exact.
     """
 
     def __init__(self, cells: Cells):
         self._cells, self._exact = cells, ExactSearch(cells.pool)
-        self._probes, self._depth = _PROBES, 0
+        self._probes = _PROBES
         self.recall = 1.0
 
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
         n, cells = len(self._cells.pool), len(self._cells)
         k = min(k, n)
-        sample = np.unique(np.linspace(0, len(queries) - 1, _AUDITED).astype(np.int64))
-        exact = self._exact.search(np.ascontiguousarray(queries[sample]), k)
         while (
             probes := max(self._probes, -(-_ROWS_PER_NEIGHBOR * k * cells // n))
         ) <= cells * _LARGEST_SHARE:
             found = self._among_cells(queries, k, probes)
-            recall = float((found.distances[sample] <= exact.distances[:, -1:]).sum() / exact.distances.size)
+            recall = self._recall(queries, found.distances)
             if recall >= RECALL:
                 self.recall = min(self.recall, recall)
-                found.distances[sample], found.indices[sample] = exact
                 return found
             self._probes = 2 * probes
         return self._exact.search(queries, k)
+
+    def _recall(self, queries: np.ndarray, found: np.ndarray) -> float:
+        """At least which share of the nearest candidates of a sample is among those ``found`` at distances (m, k)."""
+        sample = np.unique(np.linspace(0, len(queries) - 1, _AUDITED).astype(np.int64))
+        queries, squared = queries[sample], found[sample] ** 2
+        lengths = row_lengths(queries)
+        # What rounding may put on either side of the last distance is not counted.
+        limit = squared[:, -1] - squared_distance_error(
+            queries.shape[1], float(lengths.max()), self._exact.norm
+        )
+
+        def nearer(start: int, stop: int) -> np.ndarray:
+            candidates = self._cells.pool[start:stop]
+            # |x - y|^2 < limit as |y|^2 / 2 - x.y < (limit - |x|^2) / 2.
+            products = np.einsum("ij,ij->i", candidates, candidates) / 2 - queries @ candidates.T
+            return np.count_nonzero(products < ((limit - lengths**2) / 2)[:, None], axis=1)
+
+        counts = np.zeros(len(sample))
+        for group in self._exact.groups():
+            counts += np.sum(side_by_side(nearer, group), axis=0)
+        # Each that is nearer than the last one found, and was missed, has at most one of those found in its place.
+        missed = counts - np.count_nonzero(squared < limit[:, None], axis=1)
+        return 1.0 - float(np.maximum(missed, 0).mean()) / found.shape[1]
 
     def _among_cells(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
         projected, _ = self._cells.project(RowStack([queries]))
         nearness = with_one(projected) @ self._cells.lifted_centers.T
         probed = np.argpartition(-nearness, probes - 1, axis=1)[:, :probes]
-        sizes = np.diff(self._cells.starts)
-        blocks = row_blocks(len(queries), int(sizes[probed].sum(axis=1).max()) * 12, _FOUND_BYTES)
+        rows = int(np.diff(self._cells.starts)[probed].sum(axis=1).max())
+        blocks = row_blocks(len(queries), rows * 12, _FOUND_BYTES)
         found = [self._scan(queries[start:stop], probed[start:stop], k) for start, stop in blocks]
         return Neighbors(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
     def _scan(self, queries: np.ndarray, probed: np.ndarray, k: int) -> Neighbors:
         """The ``k`` nearest rows of the cells ``probed`` (m, probes) of each query; one pass over each cell."""
-        cells = self._cells
-        sizes = np.diff(cells.starts)[probed]
-        stops = np.cumsum(sizes, axis=1)
-        squared = np.full((len(queries), stops[:, -1].max()), np.inf, dtype=np.float32)
-        indices = np.full(squared.shape, -1, dtype=np.int64)
+        cells, sizes = self._cells, np.diff(self._cells.starts)[probed]
+        ends = np.cumsum(sizes, axis=1)
+        # A row holds the distances to the rows of its cells, one cell after the other.
+        squared = np.full((len(queries), ends[:, -1].max()), np.inf, dtype=np.float32)
         order = np.argsort(probed, axis=None, kind="stable")
         asked, first = np.unique(probed.ravel()[order], return_index=True)
 
@@ -166,16 +184,30 @@ class CellSearch:
             rows = cells.order[cells.starts[c] : cells.starts[c + 1]]
             query, probe = np.divmod(pairs, probed.shape[1])
             x, y = queries[query], cells.pool[rows]
-            near = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y) - 2 * (x @ y.T)
-            columns = (stops[query, probe] - len(rows))[:, None] + np.arange(len(rows))
+            near = x @ (-2 * y).T
+            near += np.einsum("ij,ij->i", x, x)[:, None]
+            near += np.einsum("ij,ij->i", y, y)
+            columns = (ends[query, probe] - len(rows))[:, None] + np.arange(len(rows))
             squared[query[:, None], columns] = near
-            indices[query[:, None], columns] = rows
 
         side_by_side(scan, zip(asked, np.split(order, first[1:]), strict=True))
         # Float32 may put near ties in the wrong order: a few more are put in order in float64.
         fetch = min(k + max(16, k // 16), squared.shape[1])
-        kept = np.argpartition(squared, fetch - 1, axis=1)[:, :fetch]
-        found = rank(queries, cells.pool, np.take_along_axis(indices, kept, 1))
+        indices = np.empty((len(queries), fetch), dtype=np.int64)
+
+        def choose(start: int, stop: int) -> None:
+            kept = np.argpartition(squared[start:stop], fetch - 1, axis=1)[:, :fetch]
+            last = ends[start:stop, None, :]
+            probe = np.count_nonzero(kept[:, :, None] >= last, axis=2)
+            padding = probe == probed.shape[1]
+            probe[padding] = 0
+            cell = np.take_along_axis(probed[start:stop], probe, axis=1)
+            place = cells.starts[cell + 1] - np.take_along_axis(ends[start:stop], probe, axis=1) + kept
+            place[padding] = 0
+            indices[start:stop] = np.where(padding, -1, cells.order[place])
+
+        side_by_side(choose, row_blocks(len(queries), fetch * probed.shape[1], 2**22))
+        found = rank(queries, cells.pool, indices)
         return Neighbors(found.distances[:, :k], found.indices[:, :k])
 
 
