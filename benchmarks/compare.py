@@ -34,7 +34,7 @@ ALPHA, SCALE = 0.5, 5.0
 # How deep the script looks for neighbours, and for near-duplicates: as its config.yaml has it.
 MAX_K, KDE_K = 5000, 1000
 # What the exact mode sets beside what all do.
-EXACT_SETTINGS = {"whole_pool_densities": False}
+EXACT_SETTINGS = {"exact": True}
 SAMPLED_QUERIES = 100
 
 
@@ -106,19 +106,13 @@ def compare(options: argparse.Namespace, folder: Path) -> dict:
     print(
         f"{about['name']}: {about['queries']:,} queries x {about['candidates']:,} candidates x {about['dim']}"
     )
-    rates, runs, skipped = [], [], {}
+    rates, runs = [], []
     for number in range(options.runs):
         rates.append(machine.product_rate())
         order = list(tasks(options, folder))
         random.Random(number).shuffle(order)  # so that none always follows the same other
         for method, radius, script, spec in order:
-            if method in skipped:
-                continue
             found = measured.run(script, spec, folder / f"{number}-{method}-{radius}".replace(" ", "-"))
-            if "skipped" in found:
-                skipped[method] = found["skipped"]
-                print(f"{method} is left out: {found['skipped']}", flush=True)
-                continue
             runs.append({"method": method, "radius": radius, "round": number} | found)
             print(f"round {number + 1} of {options.runs}  {in_a_line(runs[-1])}", flush=True)
     return {
@@ -126,7 +120,6 @@ def compare(options: argparse.Namespace, folder: Path) -> dict:
         "workload": about,
         "settings": {"alpha": ALPHA, "C": SCALE, "size": options.size, "max_K": MAX_K, "kde_K": KDE_K},
         "runs": runs,
-        "skipped": skipped,
         **judge(options, folder, runs),
     }
 

@@ -37,7 +37,6 @@ def table(results: dict) -> str:
         ),
         "",
         *quality_lines(results),
-        *[f"{method} is left out: {why}" for method, why in results["skipped"].items()],
         *roofline(results),
         "",
         f"Machine: {machine.in_words(results['machine'])}.",

@@ -3,15 +3,16 @@
 import numpy as np
 
 import measured
-from tsds_pipeline.core import array_pool, selection
+from tsds_pipeline.core import cells, density, neighbors, selection
 from tsds_pipeline.core.config import SelectionConfig
+from tsds_pipeline.core.prepared import prepare
 
 # What a stage is made of; what remains of `select` is `other`: checking, scaling and copying.
 STAGES = [
-    (array_pool.ExactSearch, "__init__", "search"),
-    (array_pool.ExactSearch, "search", "search"),
-    (array_pool.KernelDensity, "__init__", "densities"),
-    (array_pool.KernelDensity, "__call__", "densities"),
+    (cells.Cells, "__init__", "index"),
+    (neighbors.ExactSearch, "search", "search"),
+    (neighbors.CellSearch, "search", "search"),
+    (density.KernelDensity, "__call__", "densities"),
     (selection, "solve", "transport"),
     (selection, "draw", "draw"),
 ]
@@ -29,7 +30,6 @@ def main() -> None:
         clock.watch(owner, function, stage)
     preparing = {}
     if spec["earlier_queries"]:
-        prepare = _prepare()
         with clock.stage("other"):
             candidates = prepare(candidates, config)
         preparing = clock.take()
@@ -49,16 +49,6 @@ def keep_plan(path: str, selected: selection.Selection) -> None:
         raise SystemExit("the plan reaches the whole pool, which the comparison does not handle: raise alpha")
     density = selected.densities[plan.candidate]
     np.savez(path, query=plan.query, candidate=plan.candidate, mass=plan.mass, density=density)
-
-
-def _prepare():
-    """To be an ordinary import once ``prepare`` is there."""
-    try:
-        from tsds_pipeline import prepare
-    except ImportError:
-        measured.report({"skipped": "tsds_pipeline has no `prepare` yet"})
-        raise SystemExit(0) from None
-    return prepare
 
 
 if __name__ == "__main__":
