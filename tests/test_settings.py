@@ -201,6 +201,7 @@ REACH = [
     ("encoder", 'field = "vector"', set()),
     ("pool", "kernel_radius = 0.2", {"pool"}),
     ("pool", 'index = "Flat"', {"index"}),
+    ("pool", "expected_queries = 5", {"index"}),
     ("corpus", "max_chars = 9", CORPORA | QUERIES),
     ("corpus", "max_quarantined = 0.5", CORPORA),
     ("selection", 'algorithm = "knn_tv"', SOLVERS),

@@ -150,6 +150,7 @@ class PoolSettings(_Table):
 
     kernel_radius: Positive = Field(0.1, description="a finite number above 0")
     index: Text = Field("auto", description='"auto" or a FAISS factory string such as "IVF1024,Flat"')
+    expected_queries: Count = Field(10_000, description="a whole number from 1")
 
 
 class CorpusSettings(_Table):
@@ -325,7 +326,9 @@ def pool_part(settings: Settings) -> str:
 
 def index_part(settings: Settings) -> str:
     """What decides the search index, beside the vectors."""
-    return _canonical(index=settings.pool.index)
+    if settings.pool.index != "auto":
+        return _canonical(index=settings.pool.index)
+    return _canonical(index="auto", expected_queries=settings.pool.expected_queries)
 
 
 def corpus_limits(settings: Settings, source: str) -> tuple[int, float]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tsds_pipeline.core import machine, neighbors
 from tsds_pipeline.core.arrays import all_distances, as_vectors, pair_distances
 from tsds_pipeline.core.cells import Cells
-from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, FaissSearch
+from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, FaissSearch, InvertedFileSearch
 from tsds_pipeline.core.row_stack import RowStack
 
 
@@ -112,23 +112,32 @@ def test_where_cells_would_be_most_of_the_pool_all_of_it_is_searched(monkeypatch
     assert search.recall == 1.0
 
 
-def test_a_flat_index_finds_the_same_and_short_lists_stay_padded():
+def test_a_flat_index_finds_the_same():
     rng = np.random.default_rng(1)
     x, q = (rng.normal(size=(n, 8)).astype(np.float32) for n in (400, 20))
     flat = faiss.IndexFlatL2(8)
     flat.add(x)
-    for found, exact in zip(
-        FaissSearch(flat, x).search(q, 7), ExactSearch(RowStack([x])).search(q, 7), strict=True
-    ):
-        np.testing.assert_array_equal(found, exact)
-    inverted = faiss.index_factory(8, "IVF40,Flat")
-    inverted.train(x)
-    inverted.add(x)
-    found = FaissSearch(inverted, x).search(q, 60)
-    padding = found.indices < 0
-    assert padding.any()
-    assert np.isinf(found.distances[padding]).all()
-    assert (np.diff(np.where(padding, 1e9, found.distances), axis=1) >= 0).all()
+    found, exact = (
+        search.search(q, 7) for search in (FaissSearch(flat, RowStack([x])), ExactSearch(RowStack([x])))
+    )
+    np.testing.assert_array_equal(found.distances, exact.distances)
+    np.testing.assert_array_equal(found.indices, exact.indices)
+
+
+@pytest.mark.parametrize("factory", ["IVF300,Flat", "PCA12,IVF300,SQ8"])
+def test_as_many_lists_of_an_inverted_file_are_probed_as_the_recall_needs(monkeypatch, factory):
+    monkeypatch.setattr(neighbors, "_PROBES", 1)
+    monkeypatch.setattr(neighbors, "_AUDITED", 200)  # all of them
+    x, q = clustered(20_000, 200)
+    index = faiss.index_factory(24, factory)
+    index.train(x)
+    index.add(x)
+    index.search(q, 1)
+    search = InvertedFileSearch(index, RowStack([x]))
+    found, (distances, _) = search.search(q, 10), expected(q, x, 10)
+    assert (found.distances <= distances[:, -1:]).mean() >= neighbors.RECALL
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+    assert search.recall < 1.0 or factory != "IVF300,Flat" or (found.distances == distances).all()
 
 
 @settings(max_examples=50)

@@ -31,9 +31,10 @@ def exact(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_automatic_index_is_exact_until_it_is_large():
-    assert index_factory("auto", 10) == index_factory("auto", EXACT_UP_TO) == "Flat"
-    assert index_factory("auto", 4_000_000) == "IVF8000,Flat"
-    assert index_factory("HNSW32", 10) == "HNSW32"
+    assert index_factory("auto", 10, 10**6) == index_factory("auto", EXACT_UP_TO, 10**6) == "Flat"
+    assert index_factory("auto", 4_000_000, 24_000) == "Flat"
+    assert index_factory("auto", 4_000_000, 24_001) == "IVF8000,Flat"
+    assert index_factory("HNSW32", 10, 1) == "HNSW32"
 
 
 # As many lists as are probed: exact as well.

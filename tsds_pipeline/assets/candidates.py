@@ -156,8 +156,8 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, can
         built = [checks.result("built_as_asked")]
         if table.is_empty():
             return stage.result(table, made_from, metadata={"index": "empty"}, check_results=built)
-        vectors = candidate_embeddings.vectors
-        factory = index_factory(stage.settings.pool.index, len(vectors))
+        vectors, pool = candidate_embeddings.vectors, stage.settings.pool
+        factory = index_factory(pool.index, len(vectors), pool.expected_queries)
         try:
             index = build_index(vectors, factory)
         except TsdsError as error:

@@ -64,6 +64,7 @@ class _Alpha(click.ParamType):
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one, another sample."
 )
 @click.option("--no-normalize", is_flag=True, help="Do not scale the vectors to length 1.")
+@click.option("--exact", is_flag=True, help="Never trade accuracy, measured on samples, for time.")
 def select(
     queries: Path,
     candidates: Path,
@@ -169,6 +170,8 @@ def _report(found: "Selection", asked_alpha: float | str, out: Path, seconds: fl
         f"neighbourhoods {sizes.min():,} / {np.median(sizes):,.0f} / {sizes.max():,} (least, median, most), "
         f"{'truncated' if found.truncated else 'none truncated'}; {seconds:.1f} s"
     )
+    if found.density_error:
+        say(f"densities within {found.density_error:.1g} of the exact ones, on a sample; --exact for those themselves")
     if found.truncated:
         complain(
             "warning", "--max-neighbors cut neighbourhoods short: this is not the optimum; raise or drop it"

@@ -4,6 +4,7 @@ Distances are plain L2 in float64, evaluated again from the vectors whatever fou
 then by candidate index. Choosing and training a FAISS index is not here (see ``stages/index.py``).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -112,26 +113,31 @@ class ExactSearch:
         return float(self.candidates.lengths().max())
 
 
-class CellSearch:
-    """Neighbours among the rows of the cells around each query, as many cells as it takes.
+class ProbedSearch(ABC):
+    """Neighbours among the rows of the ``cells`` around each query, as many of those as it takes.
 
     For a sample of the queries it is counted how many candidates lie nearer than the last neighbour found: where less
     than RECALL of them were found, twice as many cells are looked at, and where those would be most of the pool, all
     of it. ``recall`` is the least of the samples, 1 where everything is exact.
     """
 
-    def __init__(self, cells: Cells):
-        self._cells, self._exact = cells, ExactSearch(cells.pool)
+    def __init__(self, candidates: RowStack, cells: int):
+        self.candidates, self._n_cells = candidates, cells
+        self._exact = ExactSearch(candidates)
         self._probes = _PROBES
         self.recall = 1.0
 
+    @abstractmethod
+    def _probed(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
+        """The ``k`` nearest rows of the ``probes`` cells nearest to each query."""
+
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
-        n, cells = len(self._cells.pool), len(self._cells)
+        n, cells = len(self.candidates), self._n_cells
         k = min(k, n)
         while (
             probes := max(self._probes, -(-_ROWS_PER_NEIGHBOR * k * cells // n))
         ) <= cells * _LARGEST_SHARE:
-            found = self._among_cells(queries, k, probes)
+            found = self._probed(queries, k, probes)
             recall = self._recall(queries, found.distances)
             if recall >= RECALL:
                 self.recall = min(self.recall, recall)
@@ -150,7 +156,7 @@ class CellSearch:
         )
 
         def nearer(start: int, stop: int) -> np.ndarray:
-            candidates = self._cells.pool[start:stop]
+            candidates = self.candidates[start:stop]
             # |x - y|^2 < limit as |y|^2 / 2 - x.y < (limit - |x|^2) / 2.
             products = np.einsum("ij,ij->i", candidates, candidates) / 2 - queries @ candidates.T
             return np.count_nonzero(products < ((limit - lengths**2) / 2)[:, None], axis=1)
@@ -162,7 +168,15 @@ class CellSearch:
         missed = counts - np.count_nonzero(squared < limit[:, None], axis=1)
         return 1.0 - float(np.maximum(missed, 0).mean()) / found.shape[1]
 
-    def _among_cells(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
+
+class CellSearch(ProbedSearch):
+    """The same in cells of our own, all queries of a cell in one product."""
+
+    def __init__(self, cells: Cells):
+        super().__init__(cells.pool, len(cells))
+        self._cells = cells
+
+    def _probed(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
         projected, _ = self._cells.project(RowStack([queries]))
         nearness = with_one(projected) @ self._cells.lifted_centers.T
         probed = np.argpartition(-nearness, probes - 1, axis=1)[:, :probes]
@@ -211,21 +225,37 @@ class CellSearch:
         return Neighbors(found.distances[:, :k], found.indices[:, :k])
 
 
-class FaissSearch:
-    """Neighbours from a FAISS index over ``candidates`` (N, dim), as exact as the index is.
+class InvertedFileSearch(ProbedSearch):
+    """The same in the lists of a FAISS inverted file over ``candidates`` (N, dim), whatever codes they hold."""
 
-    What an inverted file pads with -1 stays padding: a row may hold fewer than ``k`` neighbours.
-    """
+    def __init__(self, index: Any, candidates: RowStack):
+        import faiss
 
-    def __init__(self, index: Any, candidates: np.ndarray | RowStack):
-        self.index, self.candidates = index, candidates
+        self._index = index
+        self._lists = faiss.extract_index_ivf(index)
+        super().__init__(candidates, self._lists.nlist)
 
-    def search(self, queries: np.ndarray, k: int) -> Neighbors:
-        _, indices = self.index.search(np.ascontiguousarray(queries), min(k, len(self.candidates)))
+    def _probed(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
+        self._lists.nprobe = probes
+        _, indices = self._index.search(np.ascontiguousarray(queries), k)
         return rank(queries, self.candidates, indices.astype(np.int64))
 
 
-def rank(queries: np.ndarray, candidates: np.ndarray | RowStack, indices: np.ndarray) -> Neighbors:
+class FaissSearch:
+    """Neighbours from any other FAISS index over ``candidates`` (N, dim), as exact as the index is.
+
+    What an index pads with -1 stays padding: a row may hold fewer than ``k`` neighbours.
+    """
+
+    def __init__(self, index: Any, candidates: RowStack):
+        self._index, self.candidates = index, candidates
+
+    def search(self, queries: np.ndarray, k: int) -> Neighbors:
+        _, indices = self._index.search(np.ascontiguousarray(queries), min(k, len(self.candidates)))
+        return rank(queries, self.candidates, indices.astype(np.int64))
+
+
+def rank(queries: np.ndarray, candidates: RowStack, indices: np.ndarray) -> Neighbors:
     """``indices`` (m, k) with their float64 distances, each row in order of (distance, index)."""
     distances = np.full(indices.shape, np.inf)
 

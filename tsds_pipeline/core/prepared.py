@@ -6,7 +6,7 @@ import numpy as np
 
 from tsds_pipeline.core.config import SelectionConfig
 from tsds_pipeline.core.density import KernelDensity
-from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, NeighborSearch
+from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, NeighborSearch, ProbedSearch
 from tsds_pipeline.core.row_stack import RowStack
 
 # Up to here an exact search takes no time to speak of.
@@ -32,7 +32,7 @@ class PreparedPool:
     @property
     def recall(self) -> float:
         """The least share of the exact neighbours found for a sample of a task's queries; 1 for exact searches."""
-        return self.search.recall if isinstance(self.search, CellSearch) else 1.0
+        return self.search.recall if isinstance(self.search, ProbedSearch) else 1.0
 
     @property
     def density_error(self) -> float:

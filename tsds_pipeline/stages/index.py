@@ -1,7 +1,7 @@
 """The search index over one source's vectors: which kind, building it, opening it.
 
-Small sources are searched exactly (a flat index is the vectors themselves, mapped from disk). An inverted
-file pays from about a million vectors on.
+A flat index is the vectors themselves, mapped from disk, and is searched exactly. An inverted file has to be built,
+which costs as much as searching for many queries exactly: it pays for large sources and many tasks.
 """
 
 import ctypes
@@ -11,20 +11,28 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch, NeighborSearch
+from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch, InvertedFileSearch, NeighborSearch
 from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import Artifact
 
 EXACT_UP_TO = 1_000_000
-_PROBES = 64
+"""Vectors of a source up to which a task's exact search takes seconds."""
+# An inverted file of 4 sqrt(n) lists takes as long to build as so many times sqrt(n) queries to answer exactly.
+_QUERIES_OF_BUILD = 12
+# Vectors that each list is trained on: enough for lists whose number to probe is found by measuring recall.
+_POINTS_PER_LIST = 64
 
 
-def index_factory(setting: str, n: int) -> str:
-    """The FAISS factory string for ``n`` vectors; ``setting`` is "auto" or such a string."""
+def index_factory(setting: str, n: int, expected_queries: int) -> str:
+    """The FAISS factory string for ``n`` vectors; ``setting`` is "auto" or such a string.
+
+    ``expected_queries`` are those of all tasks, for as long as the vectors stay the same.
+    """
     if setting != "auto":
         return setting
-    return "Flat" if n <= EXACT_UP_TO else f"IVF{int(4 * n**0.5)},Flat"
+    exact = n <= EXACT_UP_TO or expected_queries <= _QUERIES_OF_BUILD * n**0.5
+    return "Flat" if exact else f"IVF{int(4 * n**0.5)},Flat"
 
 
 def build_index(vectors: np.ndarray, factory: str) -> Any:
@@ -33,6 +41,8 @@ def build_index(vectors: np.ndarray, factory: str) -> Any:
 
     try:
         index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_L2)
+        if (inverted := faiss.try_extract_index_ivf(index)) is not None:
+            inverted.cp.max_points_per_centroid = _POINTS_PER_LIST
         if not index.is_trained:
             index.train(vectors)
         index.add(np.ascontiguousarray(vectors))
@@ -71,9 +81,9 @@ def open_index(artifact: Artifact) -> SourceIndex:
     if isinstance(index, faiss.IndexFlat):
         vectors = _mapped_vectors(index)
         return SourceIndex(table, vectors, ExactSearch(RowStack([vectors])), embeddings)
-    if isinstance(index, faiss.IndexIVF):
-        index.nprobe = min(_PROBES, index.nlist)
-    return SourceIndex(table, artifact.vectors, FaissSearch(index, artifact.vectors), embeddings)
+    inverted = faiss.try_extract_index_ivf(index) is not None
+    search = (InvertedFileSearch if inverted else FaissSearch)(index, RowStack([artifact.vectors]))
+    return SourceIndex(table, artifact.vectors, search, embeddings)
 
 
 def _mapped_vectors(index: Any) -> np.ndarray:
