@@ -171,7 +171,9 @@ def _report(found: "Selection", asked_alpha: float | str, out: Path, seconds: fl
         f"{'truncated' if found.truncated else 'none truncated'}; {seconds:.1f} s"
     )
     if found.density_error:
-        say(f"densities within {found.density_error:.1g} of the exact ones, on a sample; --exact for those themselves")
+        say(
+            f"densities within {found.density_error:.1g} of the exact ones, on a sample; --exact for those themselves"
+        )
     if found.truncated:
         complain(
             "warning", "--max-neighbors cut neighbourhoods short: this is not the optimum; raise or drop it"

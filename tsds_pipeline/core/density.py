@@ -2,17 +2,19 @@
 
     rho_j = sum over records x of count_x * max(0, 1 - |x_j - x|^2 / h^2)           (TSDS, section 3.3)
 
-The kernel has compact support, so only pairs within h matter; ``close_pairs`` finds them. They are evaluated
-in float64 on the full vectors and summed in the order of the pool's rows.
+The kernel has compact support, so only pairs within h matter; ``close_pairs`` finds them, or a GPU where there is one.
+They are evaluated in float64 on the full vectors and summed in the order of the pool's rows.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tsds_pipeline.core.accelerator import PairsOfBlock, on_accelerator, pairs_on
 from tsds_pipeline.core.arrays import pair_distances
 from tsds_pipeline.core.cells import Cells
 from tsds_pipeline.core.close_pairs import PairsOfCell, all_pairs, close_pairs
@@ -33,7 +35,7 @@ class KernelDensity:
     of the pool counts itself. Densities are exact, unless that is not asked for (``exact`` = False) and would take
     too many tests: then only the cells around each point are looked at, as many as it takes for the
     densities of a sample to be within TOLERANCE of the exact ones. ``largest_error`` is the largest relative error
-    seen on such samples, 0 where all densities are exact.
+    seen on such samples, 0 where all densities are exact, as they are on a GPU.
     """
 
     def __init__(
@@ -41,10 +43,14 @@ class KernelDensity:
     ):
         if not (np.isfinite(radius) and radius > 0):
             raise ValueError(f"kernel_radius must be a positive number, got {radius}")
-        self._pool, self._radius, self._exact = pool, float(radius), exact
+        self.pool, self._radius, self._exact = pool, float(radius), exact
         self._counts = np.ones(len(pool)) if counts is None else np.asarray(counts, dtype=np.float64)
-        self.cells = Cells(pool, self._radius)
         self.largest_error = 0.0
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The rows of the pool in cells; not needed on a GPU."""
+        return Cells(self.pool, self._radius)
 
     def __call__(self, points: RowStack, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Densities of ``points`` (n, dim), float64 (n,). ``progress`` gets the points done so far."""
@@ -61,6 +67,16 @@ class KernelDensity:
         return self._sums(points, np.arange(len(points)), counts, None)
 
     def _sums(self, points, rows, counts, progress) -> tuple[np.ndarray, np.ndarray]:
+        """The sums at ``rows`` of ``points`` and, with ``counts`` of the points, at the rows of the pool."""
+        sums = on_accelerator(
+            lambda device: self._sums_of(
+                pairs_on(device, self.pool, points, self._radius, rows), points, counts, progress
+            ),
+            float(len(rows)) * len(self.pool) * self.pool.shape[1],
+        )
+        return self._sums_over_cells(points, rows, counts, progress) if sums is None else sums
+
+    def _sums_over_cells(self, points, rows, counts, progress) -> tuple[np.ndarray, np.ndarray]:
         parts = list(close_pairs(self.cells, points, self._radius, rows))
         probes, most = _PROBES, EXACT_TESTS + EXACT_TESTS_OF_POINT * len(rows)
         if (
@@ -86,15 +102,15 @@ class KernelDensity:
         return float((np.abs(densities[rows] - exact) / np.maximum(exact, 1.0)).max())
 
     def _sums_of(
-        self, parts: list[PairsOfCell], points: RowStack, counts, progress
+        self, parts: list[PairsOfCell] | list[PairsOfBlock], points: RowStack, counts, progress
     ) -> tuple[np.ndarray, np.ndarray]:
         """The sums at the points and, with ``counts`` of the points, at the rows of the pool."""
-        at_points, at_pool, done = np.zeros(len(points)), np.zeros(len(self._pool)), 0
+        at_points, at_pool, done = np.zeros(len(points)), np.zeros(len(self.pool)), 0
 
-        def add(part: PairsOfCell) -> list[tuple[np.ndarray, np.ndarray]]:
+        def add(part: PairsOfCell | PairsOfBlock) -> list[tuple[np.ndarray, np.ndarray]]:
             found = []
             for point, row in part:
-                distances = pair_distances(points, self._pool, point, row)
+                distances = pair_distances(points, self.pool, point, row)
                 kernel = np.maximum(0.0, 1.0 - (distances / self._radius) ** 2)
                 # One after the other, so that the sum is the same however the pairs were cut into blocks.
                 np.add.at(at_points, point, kernel * self._counts[row])

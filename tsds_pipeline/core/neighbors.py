@@ -1,7 +1,8 @@
 """Nearest neighbours: exact over blocks, or among the cells around a query, or through a FAISS index.
 
 Distances are plain L2 in float64, evaluated again from the vectors whatever found them; order is by distance,
-then by candidate index. Choosing and training a FAISS index is not here (see ``stages/index.py``).
+then by candidate index. Large exact searches run on a GPU where there is one (``accelerator``). Choosing and training
+a FAISS index is not here (see ``stages/index.py``).
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from tsds_pipeline.core.accelerator import nearest, on_accelerator
 from tsds_pipeline.core.arrays import pair_distances, row_blocks, row_lengths, squared_distance_error
 from tsds_pipeline.core.cells import Cells, with_one
 from tsds_pipeline.core.machine import block_bytes, cores, side_by_side
@@ -79,6 +81,13 @@ class ExactSearch:
 
     def _fetch(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Squared distances, float32, and indices of the ``k`` nearest, in no order."""
+        found = on_accelerator(
+            lambda device: nearest(device, queries, self.candidates, k),
+            float(len(queries)) * len(self.candidates) * queries.shape[1],
+        )
+        return self._scan(queries, k) if found is None else found
+
+    def _scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
         def scan(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,7 @@ class PreparedPool:
 
     @cached_property
     def density(self) -> KernelDensity:
-        """The kernel density under the pool; making it groups the pool into cells."""
+        """The kernel density under the pool."""
         return KernelDensity(self.vectors, self.config.kernel_radius, self.counts, exact=self.config.exact)
 
     def look_up(self, candidates: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def _density(index: SourceIndex, kernel_radius: float) -> KernelDensity:
     density = KernelDensity(RowStack([index.vectors]), kernel_radius, counts, exact=False)
     if index.embeddings is not None:
         _remembered[key] = density
-        while sum(len(one.cells.order) for one in _remembered.values()) > _REMEMBERED_ROWS:
+        while sum(len(one.pool) for one in _remembered.values()) > _REMEMBERED_ROWS:
             del _remembered[next(iter(_remembered))]
     return density
 
