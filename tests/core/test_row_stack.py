@@ -1,5 +1,8 @@
 """Blocks seen as one array, and which rows are the same."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,17 +42,36 @@ def test_vectors_stay_where_they_are_and_are_read_at_unit_length(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])
-def test_what_was_read_of_a_mapped_file_is_given_back(tmp_path, mode):
+def test_what_was_read_of_a_mapped_file_may_be_given_back_at_any_time(tmp_path, monkeypatch, mode):
     x = np.random.default_rng(3).normal(size=(5000, 16)).astype(np.float16)
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
     if mode == "c":
         mapped[7] = x[7] = 3
-    stack = RowStack([mapped])
-    read = np.concatenate([block for _, block in stack.blocks(4096)])
-    np.testing.assert_array_equal(read, x.astype(np.float32))
-    stack.release()
-    np.testing.assert_array_equal(stack[:], x.astype(np.float32))
+    monkeypatch.setattr(row_stack, "_RESIDENT", 0)
+    stack = RowStack([mapped[:2000], mapped[2000:]])
+    np.testing.assert_array_equal(
+        np.concatenate([block for _, block in stack.blocks(4096)]), x.astype(np.float32)
+    )
+    np.testing.assert_array_equal(stack[np.array([7, 4000])], x[[7, 4000]].astype(np.float32))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what is resident")
+def test_little_of_a_mapped_file_is_resident(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.zeros((40_000, 256), dtype=np.float32))  # 40 MB
+    stack = RowStack([np.load(tmp_path / "x.npy", mmap_mode="r")])
+    monkeypatch.setattr(row_stack, "_RESIDENT", 2**22)
+
+    def of_files() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("RssFile:")[2].split()[0]) * 1024
+
+    before = of_files()
+    for _ in stack.blocks(2**20):
+        assert of_files() - before < 2**24
+    for row in np.random.default_rng(0).permutation(len(stack))[:2000]:
+        stack[np.array([row])]
+    assert of_files() - before < 2**24
 
 
 @pytest.mark.parametrize(

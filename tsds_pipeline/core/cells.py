@@ -37,7 +37,9 @@ class Cells:
         cell, nearness = nearest_center(rows, self.centers)
         self.order = np.argsort(cell, kind="stable")
         self.starts = np.searchsorted(cell[self.order], np.arange(len(self.centers) + 1))
-        self.lifted = lift(rows)[self.order]
+        self.lifted = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
+        for start, stop in row_blocks(len(rows), rows.shape[1] * 4):
+            self.lifted[start:stop] = lift(rows[self.order[start:stop]])
         # |y|^2 - |y - c|^2 of each row y and its own centre c.
         self._inside = 2 * nearness[self.order]
         gaps = all_distances(self.centers, self.centers)

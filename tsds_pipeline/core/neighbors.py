@@ -114,7 +114,6 @@ class ExactSearch:
         blocks = [(start, min(start + rows, n)) for start in range(0, n, rows)]
         for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
             yield blocks[first : first + _BLOCKS_AT_ONCE]
-            self.candidates.release()
 
     @cached_property
     def norm(self) -> float:

@@ -51,7 +51,6 @@ class PreparedPool:
             self.densities[:] = self.density(self.vectors)
         elif len(missing):
             self.densities[missing] = self.density(RowStack([self.vectors[missing]]))
-            self.vectors.release()
         return self.densities[candidates]
 
     def complete(self) -> None:

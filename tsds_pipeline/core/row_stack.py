@@ -9,6 +9,8 @@ import numpy as np
 from tsds_pipeline.core.arrays import UNIT_ROUNDING, as_vectors, check_shape, row_blocks, row_lengths
 from tsds_pipeline.core.machine import block_bytes
 
+# What the system maps around a row that is read of a file; what may be mapped before it is given back.
+_READ_AROUND, _RESIDENT = 2**16, 2**30
 # Odd, so that no word of a row is lost; the seed is arbitrary but fixed.
 _HASH_SEED = 20241030
 
@@ -23,8 +25,8 @@ class RowStack:
     def of(cls, vectors: np.ndarray, name: str, *, normalize: bool) -> Self:
         """``vectors`` (n, dim) of any real dtype, checked, and read at length 1 where ``normalize``.
 
-        float32 and float16 stay where they are, in memory or in a mapped file. ValueError names the row that is not
-        finite or, to be normalised, all zeros.
+        float32 and float16 stay where they are, in memory or in a mapped file, of which little is resident.
+        ValueError names the row that is not finite or, to be normalised, all zeros.
         """
         if not (isinstance(vectors, np.ndarray) and vectors.dtype in (np.float32, np.float16)):
             vectors = as_vectors(vectors, name)
@@ -53,6 +55,9 @@ class RowStack:
         self._starts = np.cumsum([0] + [len(block) for block in blocks])
         self._lengths = None if lengths is None else lengths.astype(np.float32)
         self.shape = (int(self._starts[-1]), blocks[0].shape[1])
+        # Only what cannot have been written to is given back: a change of a private mapping would be lost.
+        self._mapped = [block for block in blocks if isinstance(block, np.memmap) and block.mode == "r"]
+        self._resident = 0
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -60,18 +65,16 @@ class RowStack:
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         """The rows of an integer array or of a slice, float32; a view where they are so in memory."""
         result = self._slice(rows) if isinstance(rows, slice) else self._gather(rows)
+        if self._mapped:
+            self._note_read(result.nbytes if isinstance(rows, slice) else len(rows) * _READ_AROUND)
         if self._lengths is None:
             return result
         return result / self._lengths[rows, None]
 
     def blocks(self, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and rows of blocks of ``size`` bytes, in order; what was mapped for one is given back.
-
-        Without ``size``, blocks as large as memory allows.
-        """
+        """First row and rows of blocks of ``size`` bytes, in order; without ``size`` as large as memory allows."""
         for start, stop in row_blocks(len(self), self.shape[1] * 4, size or block_bytes()):
             yield start, self[start:stop]
-            self.release()
 
     def lengths(self) -> np.ndarray:
         """Length of each row, float64 (n,); not finite where a value is not."""
@@ -79,11 +82,12 @@ class RowStack:
             return np.ones(len(self))
         return np.concatenate([row_lengths(block) for _, block in self.blocks()])
 
-    def release(self) -> None:
-        """Give back the memory of what was read of mapped files; it stays in the system's cache."""
-        for block in self._blocks:
-            # Only of what cannot have been written to: a change of a private mapping would be lost.
-            if isinstance(block, np.memmap) and block.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+    def _note_read(self, size: int) -> None:
+        """Now and then give back the memory of what was read of mapped files; it stays in the system's cache."""
+        self._resident += size
+        if self._resident > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+            self._resident = 0
+            for block in self._mapped:
                 block._mmap.madvise(mmap.MADV_DONTNEED)
 
     def _slice(self, rows: slice) -> np.ndarray:
