@@ -1,6 +1,6 @@
 """The arrays that the benchmarks run on: generated ones of any size, or what a project has stored.
 
-The generated pool resembles sentence embeddings: unit vectors from a mixture of 1000 clusters of unequal size with a
+The generated pool resembles sentence embeddings: unit vectors from a mixture of 200 clusters of unequal size with a
 decaying spectrum. Among a million, a query's nearest is at about 0.65, its 64th at 0.73. In every chunk about 1 %
 are exact copies and 5 % near-duplicates at up to 0.15, some hundreds of each of one and the same record. A chunk
 depends only on the seed and its number, so that a pool is written to disk without being held, and a smaller one is
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 CHUNK = 100_000
-_CLUSTERS, _QUERIED_CLUSTERS = 1000, 20
+_CLUSTERS, _QUERIED_CLUSTERS = 200, 10
 _DECAY, _NOISE, _NEAR = 0.4, 0.7, 0.15
 # Which stream of random numbers: they are seeded by (seed, stream, number).
 _SHAPE, _POOL, _TASK = 0, 1, 2

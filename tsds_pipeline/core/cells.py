@@ -42,10 +42,8 @@ class Cells:
             self.lifted[start:stop] = lift(rows[self.order[start:stop]])
         # |y|^2 - |y - c|^2 of each row y and its own centre c.
         self._inside = 2 * nearness[self.order]
-        gaps = all_distances(self.centers, self.centers)
-        gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
-        self.inverse_gap = (1.0 / gaps).astype(np.float32)
-        self._least = np.empty((len(self.centers), len(self.centers)), dtype=np.float32)
+        # Filled row by row, where asked for.
+        self._least, self._inverse_gap = np.empty((2, len(self.centers), len(self.centers)), dtype=np.float32)
         self._measured = np.zeros(len(self.centers), dtype=bool)
 
     def __len__(self) -> int:
@@ -65,12 +63,17 @@ class Cells:
         dim, kept = self._basis.shape
         return float(2 * np.sqrt(kept) * (dim + 16) * _EPS * norm)
 
-    def least_margins(self, cells: np.ndarray) -> np.ndarray:
+    def least_margins(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each of ``cells`` a (rows) and each cell c (columns): the least distance, towards a, of any row of c
-        from the plane half way between the two centres. (len(cells), cells) float32; infinite for empty cells.
+        from the plane half way between the two centres, infinite for empty cells; and 1 / |a - c|, 0 for equal centres.
+
+        (len(cells), cells) float32 each.
         """
         fresh = cells[~self._measured[cells]]
         if len(fresh):
+            gaps = all_distances(self.centers[fresh], self.centers)
+            gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
+            self._inverse_gap[fresh] = 1.0 / gaps
             margins = np.zeros((len(self), len(fresh)), dtype=np.float32)
             toward = np.column_stack([-2 * self.centers[fresh], np.ones(len(fresh), dtype=np.float32)]).T
 
@@ -83,10 +86,10 @@ class Cells:
 
             side_by_side(measure, ((c,) for c in range(len(self))))
             margins += np.einsum("ij,ij->i", self.centers[fresh], self.centers[fresh])
-            margins *= self.inverse_gap[:, fresh] / 2
+            margins *= self._inverse_gap[fresh].T / 2
             margins[self.starts[1:] == self.starts[:-1]] = np.inf
             self._least[fresh], self._measured[fresh] = margins.T, True
-        return self._least[cells]
+        return self._least[cells], self._inverse_gap[cells]
 
 
 def nearest_center(rows: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,17 +46,19 @@ def close_pairs(
     rows = np.arange(len(points)) if rows is None else rows
     order = rows[np.argsort(cell[rows], kind="stable")]
     used, first = np.unique(cell[order], return_index=True)
-    least = cells.least_margins(used)
-    for a, margins, members in zip(used, least, np.split(order, first[1:]), strict=True):
-        yield PairsOfCell(cells, points, bounds, members, projected[members], int(a), margins)
+    bounds_of_cells = zip(*cells.least_margins(used), strict=True)
+    for a, members, (margins, inverse_gaps) in zip(
+        used, np.split(order, first[1:]), bounds_of_cells, strict=True
+    ):
+        yield PairsOfCell(cells, points, bounds, members, projected[members], int(a), margins, inverse_gaps)
 
 
 def all_pairs(cells: Cells, points: RowStack, radius: float) -> "PairsOfCell":
     """The same in one part, without a bound on cells: for a few points."""
     projected, norm = cells.project(points)
     bounds = _bounds(cells, radius, max(norm, cells.norm))
-    none = np.full(len(cells), -np.inf)
-    return PairsOfCell(cells, points, bounds, np.arange(len(points)), projected, 0, none)
+    none = np.zeros(len(cells))
+    return PairsOfCell(cells, points, bounds, np.arange(len(points)), projected, 0, none, none)
 
 
 class _Bounds(NamedTuple):
@@ -78,7 +80,7 @@ class PairsOfCell:
     """The possible pairs of points of cell ``a`` with rows of the pool.
 
     ``members`` (n,) names the points, ``projected`` (n, r) are they; ``margins`` (cells,) are the least m_y of the rows
-    of each cell. With ``probes`` only the rows of so many cells are looked at.
+    of each cell, ``inverse_gaps`` (cells,) 1 / |a - c|. With ``probes`` only the rows of so many cells are looked at.
     """
 
     cells: Cells
@@ -88,12 +90,13 @@ class PairsOfCell:
     projected: np.ndarray
     a: int
     margins: np.ndarray
+    inverse_gaps: np.ndarray
     probes: int | None = None
 
     @cached_property
     def near(self) -> np.ndarray:
         """The cells that may have a row within the radius of one of the points, those with most reason to first."""
-        inverse = self.cells.inverse_gap[self.a] / 2
+        inverse = self.inverse_gaps / 2
         # m_x of all points, the least for each cell: how far a row there may be from the plane between the two.
         to_centers = with_one(self.projected) @ self.cells.lifted_centers.T
         least = -2 * (to_centers - to_centers[:, self.a, None]).max(axis=0) * inverse
