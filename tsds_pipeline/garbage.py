@@ -109,7 +109,7 @@ def _kernel_sums(storage: Path, observed: Observed) -> Iterator[Garbage]:
     versions = {artifact.version for artifact in made if artifact}
     for path in _entries(folder):
         if path != present:
-            yield Garbage(path, "sums for another kernel_radius")
+            yield Garbage(path, "sums for another kernel_radius, or of an earlier version")
     for path in _entries(present):
         if path.suffix == ".npz" and not set(path.stem.split("-")) <= versions:
             yield Garbage(path, "sums of embeddings that were replaced")

@@ -69,6 +69,20 @@ def test_vectors_of_other_encoders(done):
     assert list(folder.iterdir()) == [present]
 
 
+def test_sums_that_nothing_needs(done):
+    folder = done / "storage" / "kernel_sums"
+    (present,) = folder.iterdir()
+    kept_ones = sorted(present.iterdir())
+    assert len(kept_ones) == 3, "two sources, three pairs"
+    (present / f"{'0' * 32}-{kept_ones[0].stem.partition('-')[2]}.npz").write_bytes(b"x")
+    (folder / "1-radius-0.7").mkdir()
+    output = tsds("-p", done, "gc").output
+    assert "sums of embeddings that were replaced" in output
+    assert "sums for another kernel_radius" in output
+    assert sorted(present.iterdir()) == kept_ones
+    assert list(folder.iterdir()) == [present]
+
+
 def test_a_folder_that_is_not_there_deletes_nothing(done):
     """As where a disk is not mounted."""
     shutil.rmtree(done / "sources")

@@ -127,8 +127,68 @@ def test_approximate_densities_look_at_as_many_cells_as_the_tolerance_asks_for(m
     exact = oracles.densities(x, 0.3, np.ones(3000), x)
     error = np.abs(kernel(RowStack([x])) - exact) / exact
     assert error.max() <= tolerance + 1e-12
-    assert kernel.largest_error == pytest.approx(error.max(), abs=1e-12)
-    assert (kernel.largest_error > 0) == (tolerance == 0.2)
+    assert kernel.error == pytest.approx(error.max(), abs=1e-12)
+    assert (kernel.error > 0) == (tolerance == 0.2)
+
+
+def test_a_point_always_finds_itself_however_close_the_cells_are(monkeypatch):
+    approximate(monkeypatch, 0)
+    monkeypatch.setattr(density, "TOLERANCE", np.inf)
+    rng = np.random.default_rng(9)
+    x = (10 + rng.normal(scale=1e-5, size=(4000, 40))).astype(np.float32)
+    counts = rng.integers(1, 5, 4000)
+    found = KernelDensity(RowStack([x]), 1e-3, counts, exact=False)(RowStack([x]))
+    assert (found >= counts).all()
+
+
+@pytest.mark.parametrize("tolerance", [0.2, 1e-12])
+def test_approximate_sums_of_two_sources_are_audited_on_both_sides(monkeypatch, tolerance):
+    approximate(monkeypatch, 0)
+    monkeypatch.setattr(density, "TOLERANCE", tolerance)
+    monkeypatch.setattr(density, "_AUDITED", 3000)
+    rng = np.random.default_rng(10)
+    x, y = (rng.normal(size=(n, 3)).astype(np.float32) for n in (2000, 1000))
+    counts = rng.integers(1, 5, 1000)
+    kernel = KernelDensity(RowStack([x]), 0.3, exact=False)
+    at_y, at_x = kernel.mutual(RowStack([y]), counts)
+    for found, exact in (
+        (at_y, oracles.densities(x, 0.3, np.ones(2000), y)),
+        (at_x, oracles.densities(y, 0.3, counts, x)),
+    ):
+        assert (np.abs(found - exact) / np.maximum(exact, 1)).max() <= tolerance + 1e-12
+
+
+def test_large_families_are_looked_at_a_few_points_at_a_time(monkeypatch):
+    x = families(np.random.default_rng(11), 3000, 24, 0.3)
+    whole = densities(x, 0.3, x)
+    for pairs in (1, 100, 5000):
+        monkeypatch.setattr(pairs_module, "_PAIRS_AT_ONCE", pairs)
+        np.testing.assert_array_equal(densities(x, 0.3, x), whole)
+    for name in ("_NEAR_BYTES", "_FULL_BYTES"):
+        monkeypatch.setattr(pairs_module, name, 1000)
+    monkeypatch.setattr(pairs_module, "_COST_OF_PAIR", 1e9)
+    monkeypatch.setattr(cells_module, "_BLOCK", 1000)
+    np.testing.assert_array_equal(densities(x, 0.3, x), whole)
+
+
+@pytest.mark.parametrize("copies", [0, 1500])
+def test_least_margins_are_no_more_than_those_of_every_row(monkeypatch, copies):
+    monkeypatch.setattr(cells_module, "_ROWS_PER_CELL", 16)
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(3000, 24)).astype(np.float32)
+    x[:copies] = x[0]  # one cell with half of the rows
+    cells = Cells(RowStack([x]), 0.3)
+    cells.measure(np.arange(len(cells)))
+    rows, centers = cells.lifted[:, :-1].astype(float), cells.centers.astype(float)
+    for a in range(0, len(cells), 5):
+        for c in range(len(cells)):
+            mine = rows[cells.starts[c] : cells.starts[c + 1]]
+            gap = np.linalg.norm(centers[a] - centers[c])
+            if len(mine) and gap > 0:
+                toward = ((mine - centers[a]) ** 2).sum(1) - ((mine - centers[c]) ** 2).sum(1)
+                exact = toward.min() / (2 * gap)
+                assert cells.least_margins[a, c] == pytest.approx(exact, abs=1e-4)
+                assert cells.inverse_gaps[a, c] == pytest.approx(1 / gap, rel=1e-5)
 
 
 def test_cheap_densities_are_exact_in_any_case(monkeypatch):
@@ -137,7 +197,7 @@ def test_cheap_densities_are_exact_in_any_case(monkeypatch):
     x = families(np.random.default_rng(7), 3000, 24, 0.3)
     kernel = KernelDensity(RowStack([x]), 0.3, exact=False)
     np.testing.assert_array_equal(kernel(RowStack([x])), densities(x, 0.3, x))
-    assert kernel.largest_error == 0
+    assert kernel.error == 0
 
 
 def test_a_pool_mapped_from_disk_and_one_of_half_precision(tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import oracles
 import pytest
 
-from tsds_pipeline import Selection, SelectionConfig, select
+from tsds_pipeline import Selection, SelectionConfig, prepare, select
+from tsds_pipeline.core import prepared
 from tsds_pipeline.core import selection as module
 from tsds_pipeline.core.transport import ALGORITHMS
 
@@ -73,6 +74,68 @@ def test_a_large_pool_needs_only_some_densities_and_has_the_same_plan(monkeypatc
     low, high = large.objective_bounds
     assert low <= small.objective <= high
     assert low < high
+
+
+def clustered(n: int, seed: int) -> np.ndarray:
+    centers = np.random.default_rng(0).normal(size=(40, 24))
+    own = np.random.default_rng(seed)
+    return (centers[own.integers(40, size=n)] + 0.3 * own.normal(size=(n, 24))).astype(np.float32)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_prepared_pool_serves_tasks_like_arrays_do(monkeypatch, algorithm, counted):
+    for home in (module, prepared):
+        monkeypatch.setattr(home, "SMALL_POOL", 1000)
+    x = clustered(40_000, 1)
+    counts = rng(5).integers(1, 4, len(x)) if counted else None
+    config = SelectionConfig(algorithm, 0.99, kernel_radius=0.3, distance_scale=1.0)
+    pool = prepare(x, config, counts)
+    for task in range(3):
+        q = clustered(30, 10 + task)[task:]
+        one, other = select(q, pool, 20, config, rng()), select(q, x, 20, config, rng(), counts=counts)
+        assert 0.999 <= one.recall <= 1.0
+        assert other.recall == 1.0
+        assert one.density_error == other.density_error == 0.0
+        assert one.objective == pytest.approx(other.objective, rel=1e-6)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4)
+    assert not np.isnan(pool.densities).any() or algorithm != "knn_kde"
+
+
+def test_no_task_changes_what_another_gets(monkeypatch):
+    for home in (module, prepared):
+        monkeypatch.setattr(home, "SMALL_POOL", 1000)
+    x, q = clustered(40_000, 1), clustered(30, 2)
+    pool = prepare(x)
+    first = select(q, pool, 20, rng=rng())
+    select(vectors(50, 24), pool, 5000, rng=rng())
+    again = select(q, pool, 20, rng=rng())
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    assert first.recall == again.recall
+
+
+def test_an_exact_pool_is_searched_exactly(monkeypatch):
+    monkeypatch.setattr(prepared, "SMALL_POOL", 1000)
+    x, q = clustered(5000, 1), clustered(10, 2)
+    config = SelectionConfig(exact=True)
+    one, other = select(q, prepare(x, config), 20, config, rng()), select(q, x, 20, config, rng())
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    assert one.recall == 1.0
+
+
+@pytest.mark.parametrize(
+    ("config", "counts", "message"),
+    [
+        (SelectionConfig(kernel_radius=0.2), None, "kernel_radius is 0.2 but the pool was prepared with 0.1"),
+        (SelectionConfig(normalize=False), None, "normalize is False but the pool was prepared with True"),
+        (SelectionConfig(exact=True), None, "exact is True but the pool was prepared with False"),
+        (None, np.ones(50), "counts belong to the pool"),
+    ],
+)
+def test_a_pool_that_was_prepared_otherwise_is_refused(config, counts, message):
+    pool = prepare(vectors(50))
+    with pytest.raises(ValueError, match=message):
+        select(vectors(2), pool, 5, config, counts=counts)
 
 
 def test_counts_stand_for_repeated_rows():
@@ -173,6 +236,7 @@ def test_unusable_input_is_named(change, message):
         ("max_neighbors", 2.5),
         ("with_replacement", 1),
         ("normalize", None),
+        ("exact", 1),
     ],
 )
 def test_settings_that_make_no_sense_name_the_field(field, value):

@@ -9,6 +9,7 @@ import pytest
 from tests.projects import DIM, clustered
 from tsds_pipeline import SelectionConfig
 from tsds_pipeline.core.array_pool import ArrayPool
+from tsds_pipeline.core.density import KernelDensity
 from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch
 from tsds_pipeline.core.prepared import PreparedPool
 from tsds_pipeline.core.row_stack import RowStack
@@ -170,6 +171,23 @@ def test_each_two_sources_are_computed_once_and_a_changed_one_costs_only_its_own
     evaluated.clear()
     kernel_densities("a", pool, RADIUS / 2, tmp_path)
     assert len(evaluated) == 3, "another radius shares nothing"
+
+
+def test_the_error_that_is_kept_is_that_of_the_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_sums, "_remembered", {})
+    errors = iter([0.5, 0.0, 0.0])
+    mutual = KernelDensity.mutual
+
+    def with_error(self, *given):
+        sums = mutual(self, *given)
+        self.error = next(errors)
+        return sums
+
+    monkeypatch.setattr(KernelDensity, "mutual", with_error)
+    pool = stored_indexes()
+    assert kernel_densities("c", {key: pool[key] for key in "ac"}, RADIUS, tmp_path).largest_error == 0.5
+    assert kernel_densities("c", {key: pool[key] for key in "cd"}, RADIUS, tmp_path).largest_error == 0.0
+    assert kernel_densities("a", {key: pool[key] for key in "ac"}, RADIUS, tmp_path).largest_error == 0.5
 
 
 def test_sums_that_are_damaged_are_computed_again(tmp_path, evaluated, caplog):

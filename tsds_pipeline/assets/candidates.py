@@ -149,7 +149,7 @@ def _known_vectors(stage: Stage, corpus: pl.DataFrame) -> tuple[pl.DataFrame, np
     deps=["index_settings"],
 )
 def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: Artifact):
-    """The search index over the source's vectors: exact (flat) unless the source is very large."""
+    """The search index over the source's vectors: exact (flat), or an inverted file where it pays."""
     with Stage.of(context, project) as stage:
         table = candidate_embeddings.frame
         made_from = {f"candidate_embeddings|{context.partition_key}": candidate_embeddings}

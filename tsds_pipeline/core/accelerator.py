@@ -130,16 +130,15 @@ def nearest(
         )
 
 
-def pairs_on(
-    device: "torch.device", pool: RowStack, points: RowStack, radius: float, rows: np.ndarray
-) -> list["PairsOfBlock"]:
-    """What ``close_pairs`` finds for ``rows`` of ``points`` (n, dim), by products with all rows of ``pool``."""
+def pairs_on(device: "torch.device", pool: RowStack, points: RowStack, radius: float) -> list["PairsOfBlock"]:
+    """What ``close_pairs`` finds for ``points`` (n, dim), by products with all rows of ``pool``."""
     mean = pool[:: -(-len(pool) // _SAMPLE_ROWS)].mean(axis=0, dtype=np.float64).astype(np.float32)
     # One block for each core, as its pairs are evaluated in one thread; but the pool is read for each block.
-    most = min(_block(device, pool.shape[1])[1], max(_LEAST_POINTS, -(-len(rows) // cores())))
+    most = min(_block(device, pool.shape[1])[1], max(_LEAST_POINTS, -(-len(points) // cores())))
+    members = np.arange(len(points))
     return [
-        PairsOfBlock(device, pool, points, rows[start : start + most], mean, radius)
-        for start in range(0, len(rows), most)
+        PairsOfBlock(device, pool, points, members[start : start + most], mean, radius)
+        for start in range(0, len(points), most)
     ]
 
 

@@ -20,16 +20,21 @@ class ArrayPool:
     def __init__(self, queries: np.ndarray, pool: PreparedPool, *, weighted: bool):
         self.size = len(pool)
         self._queries, self._pool, self._weighted = queries, pool, weighted
-        self._remembered: Neighbors | None = None
+        self._search, self._remembered = pool.search(), None
+
+    @property
+    def recall(self) -> float:
+        """The share of the exact neighbours found for a sample of the queries; 1 for exact searches."""
+        return getattr(self._search, "recall", 1.0)
 
     def nearest(self, rows: np.ndarray, k: int) -> Neighbors:
         if self._remembered is None:
             depth = min(max(k, _FIRST_DEPTH), max(k, _REMEMBERED // len(self._queries)))
-            self._remembered = self._pool.search.search(self._queries, depth)
+            self._remembered = self._search.search(self._queries, depth)
         k = min(k, self.size)
         if k <= self._remembered.indices.shape[1]:
             return Neighbors(self._remembered.distances[rows, :k], self._remembered.indices[rows, :k])
-        return self._pool.search.search(np.ascontiguousarray(self._queries[rows]), k)
+        return self._search.search(np.ascontiguousarray(self._queries[rows]), k)
 
     def weights(self, candidates: np.ndarray) -> np.ndarray:
         counts = self._pool.counts[candidates]

@@ -11,7 +11,7 @@ from tsds_pipeline.core.arrays import all_distances, row_blocks
 from tsds_pipeline.core.machine import side_by_side
 from tsds_pipeline.core.row_stack import RowStack
 
-_ROWS_PER_CELL, _MAX_CELLS = 256, 4.0  # at most 4 sqrt(n)
+_ROWS_PER_CELL, _CELLS_PER_ROOT = 256, 4.0  # so many cells for each sqrt(n) at most
 _SAMPLE_ROWS, _SAMPLE_PER_CELL, _ROUNDS = 16_384, 16, 3
 _TESTED_ROWS = 1024
 _DIMS = (32, 64, 128)
@@ -30,66 +30,76 @@ class Cells:
 
     def __init__(self, pool: RowStack, radius: float):
         self.pool = pool
+        n = len(pool)
         self.mean, self._basis = _projection(pool, radius)
-        rows, self.norm = self.project(pool)
+        self.lifted = np.empty((n, self._basis.shape[1] + 1), dtype=np.float32)
+        rows = self.lifted[:, :-1]
+        self.norm = self._project(pool, rows)
         self.centers = _centers(rows)
         self.lifted_centers = lift(self.centers)
         cell, nearness = nearest_center(rows, self.centers)
+        self.lifted[:, -1] = np.einsum("ij,ij->i", rows, rows) / -2
         self.order = np.argsort(cell, kind="stable")
-        self.starts = np.searchsorted(cell[self.order], np.arange(len(self.centers) + 1))
-        self.lifted = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
-        for start, stop in row_blocks(len(rows), rows.shape[1] * 4):
-            self.lifted[start:stop] = lift(rows[self.order[start:stop]])
+        self.starts = np.searchsorted(cell[self.order], np.arange(len(self) + 1))
+        for column in self.lifted.T:  # one after the other: a second copy of them all would be large
+            column[:] = column[self.order]
         # |y|^2 - |y - c|^2 of each row y and its own centre c.
         self._inside = 2 * nearness[self.order]
-        # Filled row by row, where asked for.
-        self._least, self._inverse_gap = np.empty((2, len(self.centers), len(self.centers)), dtype=np.float32)
-        self._measured = np.zeros(len(self.centers), dtype=bool)
+        # Filled row by row, where asked for: see ``measure``.
+        self.least_margins, self.inverse_gaps = np.empty((2, len(self), len(self)), dtype=np.float32)
+        self._measured = np.zeros(len(self), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.centers)
 
     def project(self, vectors: RowStack) -> tuple[np.ndarray, float]:
         """Projected rows (n, r) float32, and the length of the longest row about the mean."""
-        result, longest = np.empty((len(vectors), self._basis.shape[1]), dtype=np.float32), 0.0
+        result = np.empty((len(vectors), self._basis.shape[1]), dtype=np.float32)
+        return result, self._project(vectors, result)
+
+    def _project(self, vectors: RowStack, result: np.ndarray) -> float:
+        longest = 0.0
         for start, block in vectors.blocks(_BLOCK):
             centred = block - self.mean
             longest = max(longest, float(np.einsum("ij,ij->i", centred, centred).max()))
-            np.matmul(centred, self._basis, out=result[start : start + len(block)])
-        return result, float(np.sqrt(longest)) * (1 + vectors.shape[1] * _EPS)
+            result[start : start + len(block)] = centred @ self._basis
+        return float(np.sqrt(longest)) * (1 + vectors.shape[1] * _EPS)
 
     def projection_error(self, norm: float) -> float:
         """Bound on what rounding in ``project`` may add to a distance between rows of length ``norm``."""
         dim, kept = self._basis.shape
         return float(2 * np.sqrt(kept) * (dim + 16) * _EPS * norm)
 
-    def least_margins(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each of ``cells`` a (rows) and each cell c (columns): the least distance, towards a, of any row of c
-        from the plane half way between the two centres, infinite for empty cells; and 1 / |a - c|, 0 for equal centres.
+    def measure(self, cells: np.ndarray) -> None:
+        """See to it that the rows ``cells`` of two matrices (cells, cells) hold, for a of these and each cell c:
 
-        (len(cells), cells) float32 each.
+        ``least_margins``, the least distance, towards a, of any row of c from the plane half way between the two
+        centres, infinite where c has none; ``inverse_gaps``, 1 / |a - c|, and 0 for equal centres.
         """
         fresh = cells[~self._measured[cells]]
-        if len(fresh):
-            gaps = all_distances(self.centers[fresh], self.centers)
-            gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
-            self._inverse_gap[fresh] = 1.0 / gaps
-            margins = np.zeros((len(self), len(fresh)), dtype=np.float32)
-            toward = np.column_stack([-2 * self.centers[fresh], np.ones(len(fresh), dtype=np.float32)]).T
+        for start, stop in row_blocks(len(fresh), 16 * len(self)):
+            self._measure(fresh[start:stop])
+        self._measured[fresh] = True
 
-            def measure(c: int) -> None:
-                mine = slice(self.starts[c], self.starts[c + 1])
-                if mine.start < mine.stop:
-                    rows = self.lifted[mine].copy()
-                    rows[:, -1] = self._inside[mine]
-                    np.min(rows @ toward, axis=0, out=margins[c])
+    def _measure(self, fresh: np.ndarray) -> None:
+        gaps = all_distances(self.centers[fresh], self.centers)
+        gaps[gaps == 0] = np.inf  # a centre and itself, or its equal: no line, no bound
+        self.inverse_gaps[fresh] = 1.0 / gaps
+        margins = np.full((len(self), len(fresh)), np.inf, dtype=np.float32)
+        toward = np.column_stack([-2 * self.centers[fresh], np.ones(len(fresh), dtype=np.float32)]).T
 
-            side_by_side(measure, ((c,) for c in range(len(self))))
-            margins += np.einsum("ij,ij->i", self.centers[fresh], self.centers[fresh])
-            margins *= self._inverse_gap[fresh].T / 2
-            margins[self.starts[1:] == self.starts[:-1]] = np.inf
-            self._least[fresh], self._measured[fresh] = margins.T, True
-        return self._least[cells], self._inverse_gap[cells]
+        def least(c: int) -> None:
+            first, last = self.starts[c], self.starts[c + 1]
+            for start, stop in row_blocks(last - first, 4 * len(fresh), _BLOCK):
+                rows = self.lifted[first + start : first + stop].copy()
+                rows[:, -1] = self._inside[first + start : first + stop]
+                np.minimum(margins[c], (rows @ toward).min(axis=0), out=margins[c])
+
+        side_by_side(least, ((c,) for c in range(len(self))))
+        filled = np.diff(self.starts) > 0
+        margins[filled] += np.einsum("ij,ij->i", self.centers[fresh], self.centers[fresh])
+        margins[filled] *= self.inverse_gaps[fresh].T[filled] / 2
+        self.least_margins[fresh] = margins.T
 
 
 def nearest_center(rows: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +154,7 @@ def _surviving(tested: np.ndarray, radius: float) -> float:
 def _centers(rows: np.ndarray) -> np.ndarray:
     """Centres (cells, r) by a few rounds of k-means on a sample, near ones side by side."""
     n = len(rows)
-    cells = int(np.clip(min(n // _ROWS_PER_CELL, _MAX_CELLS * n**0.5), 1, n))
+    cells = int(np.clip(min(n // _ROWS_PER_CELL, _CELLS_PER_ROOT * n**0.5), 1, n))
     sample = rows[:: -(-n // max(_SAMPLE_ROWS, _SAMPLE_PER_CELL * cells))]
     centers = sample[np.linspace(0, len(sample) - 1, cells).astype(np.int64)].copy()
     for _ in range(_ROUNDS):

@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tsds_pipeline.core.accelerator import PairsOfBlock, on_accelerator, pairs_on
-from tsds_pipeline.core.arrays import pair_distances
+from tsds_pipeline.core.arrays import all_distances, pair_distances
 from tsds_pipeline.core.cells import Cells
 from tsds_pipeline.core.close_pairs import PairsOfCell, all_pairs, close_pairs
 from tsds_pipeline.core.machine import cores, side_by_side
@@ -25,7 +25,7 @@ from tsds_pipeline.core.row_stack import RowStack, distinct_rows
 EXACT_TESTS, EXACT_TESTS_OF_POINT = 5e9, 5e4
 # The largest relative error that is accepted of approximate ones, on a sample of so many points.
 TOLERANCE, _AUDITED = 1e-4, 256
-_PROBES = 32
+_PROBES, _AUDIT_BYTES = 32, 2**24
 
 
 class KernelDensity:
@@ -33,9 +33,9 @@ class KernelDensity:
 
     ``radius`` is h, a plain L2 distance; ``counts`` (N,) the copies each row stands for. A point that is a row
     of the pool counts itself. Densities are exact, unless that is not asked for (``exact`` = False) and would take
-    too many tests: then only the cells around each point are looked at, as many as it takes for the
-    densities of a sample to be within TOLERANCE of the exact ones. ``largest_error`` is the largest relative error
-    seen on such samples, 0 where all densities are exact, as they are on a GPU.
+    too many tests: then only the cells around each point are looked at, as many as it takes for the densities of a
+    sample to be within TOLERANCE of the exact ones. ``error`` is the largest relative error on the sample of the
+    latest densities, 0 where they are exact, as they are on a GPU.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class KernelDensity:
             raise ValueError(f"kernel_radius must be a positive number, got {radius}")
         self.pool, self._radius, self._exact = pool, float(radius), exact
         self._counts = np.ones(len(pool)) if counts is None else np.asarray(counts, dtype=np.float64)
-        self.largest_error = 0.0
+        self.error = 0.0
 
     @cached_property
     def cells(self) -> Cells:
@@ -54,52 +54,63 @@ class KernelDensity:
 
     def __call__(self, points: RowStack, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Densities of ``points`` (n, dim), float64 (n,). ``progress`` gets the points done so far."""
-        # Equal points are evaluated once: a family of copies would have quadratically many pairs.
         first, inverse = distinct_rows(points)
         report = progress and (lambda done: progress(done * len(points) // len(first)))
-        return self._sums(points, first, None, report)[0][first][inverse]
+        return self._sums(points.subset(first), None, report)[0][inverse]
 
     def mutual(self, points: RowStack, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Densities of ``points`` under the pool, and of the pool's rows under ``points`` with ``counts`` (n,).
 
         Each pair is found and evaluated once.
         """
-        return self._sums(points, np.arange(len(points)), counts, None)
+        first, inverse = distinct_rows(points)
+        at_points, at_pool = self._sums(points.subset(first), np.bincount(inverse, weights=counts), None)
+        return at_points[inverse], at_pool
 
-    def _sums(self, points, rows, counts, progress) -> tuple[np.ndarray, np.ndarray]:
-        """The sums at ``rows`` of ``points`` and, with ``counts`` of the points, at the rows of the pool."""
+    def _sums(self, points, counts, progress) -> tuple[np.ndarray, np.ndarray]:
+        """The sums at ``points`` and, with ``counts`` of the points, at the rows of the pool.
+
+        The points are distinct: of a family of copies there would be quadratically many pairs.
+        """
+        self.error = 0.0
         sums = on_accelerator(
             lambda device: self._sums_of(
-                pairs_on(device, self.pool, points, self._radius, rows), points, counts, progress
+                pairs_on(device, self.pool, points, self._radius), points, counts, progress
             ),
-            float(len(rows)) * len(self.pool) * self.pool.shape[1],
+            float(len(points)) * len(self.pool) * self.pool.shape[1],
         )
-        return self._sums_over_cells(points, rows, counts, progress) if sums is None else sums
+        return self._sums_over_cells(points, counts, progress) if sums is None else sums
 
-    def _sums_over_cells(self, points, rows, counts, progress) -> tuple[np.ndarray, np.ndarray]:
-        parts = list(close_pairs(self.cells, points, self._radius, rows))
-        probes, most = _PROBES, EXACT_TESTS + EXACT_TESTS_OF_POINT * len(rows)
-        if (
-            not self._exact
-            and sum(side_by_side(lambda part: part.tests, ((part,) for part in parts))) <= most
-        ):
-            return self._sums_of(parts, points, counts, progress)
+    def _sums_over_cells(self, points, counts, progress) -> tuple[np.ndarray, np.ndarray]:
+        parts, probes = list(close_pairs(self.cells, points, self._radius)), _PROBES
+        if not self._exact:
+            tests = sum(side_by_side(lambda part: part.tests, ((part,) for part in parts)))
+            if tests <= EXACT_TESTS + EXACT_TESTS_OF_POINT * len(points):
+                probes = len(self.cells)
         while not self._exact and probes < len(self.cells):
             nearest = [replace(part, probes=probes) for part in parts]
             sums = self._sums_of(nearest, points, counts, progress)
-            error = self._error(points, rows, sums[0])
+            error = self._error(points, counts, *sums)
             if error <= TOLERANCE:
-                self.largest_error = max(self.largest_error, error)
+                self.error = error
                 return sums
             probes *= 2
         return self._sums_of(parts, points, counts, progress)
 
-    def _error(self, points: RowStack, rows: np.ndarray, densities: np.ndarray) -> float:
-        """The largest relative error of ``densities`` on a sample of ``rows`` of ``points``."""
-        rows = np.unique(rows[np.linspace(0, len(rows) - 1, _AUDITED).astype(np.int64)])
+    def _error(self, points: RowStack, counts, at_points: np.ndarray, at_pool: np.ndarray) -> float:
+        """The largest relative error on a sample of the points and, with ``counts``, of the rows of the pool."""
+        rows = _sample(len(points))
         sample = RowStack([points[rows]])
         exact, _ = self._sums_of([all_pairs(self.cells, sample, self._radius)], sample, None, None)
-        return float((np.abs(densities[rows] - exact) / np.maximum(exact, 1.0)).max())
+        error = _relative_error(at_points[rows], exact)
+        if counts is None:
+            return error
+        rows = _sample(len(self.pool))
+        exact, sample = np.zeros(len(rows)), self.pool[rows]
+        for start, block in points.blocks(_AUDIT_BYTES):
+            kernel = np.maximum(0.0, 1.0 - (all_distances(sample, block) / self._radius) ** 2)
+            exact += kernel @ counts[start : start + len(block)]
+        return max(error, _relative_error(at_pool[rows], exact))
 
     def _sums_of(
         self, parts: list[PairsOfCell] | list[PairsOfBlock], points: RowStack, counts, progress
@@ -127,3 +138,12 @@ class KernelDensity:
                 if progress:
                     progress(done)
         return at_points, at_pool
+
+
+def _sample(n: int) -> np.ndarray:
+    return np.unique(np.linspace(0, n - 1, _AUDITED).astype(np.int64))
+
+
+def _relative_error(found: np.ndarray, exact: np.ndarray) -> float:
+    """Relative to the density as a whole, which is at least 1."""
+    return float((np.abs(found - exact) / np.maximum(exact, 1.0)).max())

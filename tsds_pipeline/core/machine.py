@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 2**24, 2**29
+_SMALLEST_BLOCK, _LARGEST_BLOCKS = 2**24, 2**30
 _SHARE_OF_MEMORY = 16
 
 
@@ -27,8 +27,9 @@ def side_by_side(task: Callable[..., Any], arguments: Iterable[tuple]) -> list[A
 
 
 def block_bytes() -> int:
-    """Size of a large block of vectors, of which each core holds one or two: a share of the memory that is free."""
-    return min(max(available_memory() // (_SHARE_OF_MEMORY * cores()), _SMALLEST_BLOCK), _LARGEST_BLOCK)
+    """Size of a large block of vectors where each core holds one: a share of the memory that is free."""
+    together = min(available_memory() // _SHARE_OF_MEMORY, _LARGEST_BLOCKS)
+    return max(together // cores(), _SMALLEST_BLOCK)
 
 
 def available_memory() -> int:
@@ -46,10 +47,11 @@ def _meminfo() -> int | None:
 
 
 def _cgroup() -> int | None:
-    """What is left of a container's limit."""
+    """What is left of a container's limit; what it caches of files is given back when asked for."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit, used = ((folder / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except OSError:
         return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+    return None if limit == "max" else max(0, int(limit) - int(used) + int(stat.get("inactive_file", 0)))

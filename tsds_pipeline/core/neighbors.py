@@ -7,7 +7,6 @@ a FAISS index is not here (see ``stages/index.py``).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +23,8 @@ _AUDITED = 32
 _PROBES = 32
 # Rows that are looked at for each neighbour that is asked for, at least; and the share of cells that is most of a pool.
 _ROWS_PER_NEIGHBOR, _LARGEST_SHARE = 4, 0.25
-_FOUND_BYTES = 2**29
+_LARGEST_ERROR = 0.01
+_FOUND_BYTES, _CELL_BYTES = 2**29, 2**24
 # A few blocks for each core, so that all are busy to the end; but each begins to collect neighbours anew.
 _BLOCKS_AT_ONCE, _LEAST_ROWS = 2 * cores(), 2**14
 
@@ -69,7 +69,9 @@ class ExactSearch:
         if fetch == len(self.candidates):
             return result
         # A candidate that was not fetched is at least this far (squared): float32 rounding is bounded.
-        error = squared_distance_error(queries.shape[1], float(row_lengths(queries).max()), self.norm)
+        error = squared_distance_error(
+            queries.shape[1], float(row_lengths(queries).max()), self.candidates.longest
+        )
         unsure = np.flatnonzero(result.distances[:, -1] ** 2 >= squared.max(axis=1) - error)
         if len(unsure):
             deeper = min(len(self.candidates), fetch * 4)
@@ -115,11 +117,6 @@ class ExactSearch:
         for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
             yield blocks[first : first + _BLOCKS_AT_ONCE]
 
-    @cached_property
-    def norm(self) -> float:
-        """Length of the longest candidate."""
-        return float(self.candidates.lengths().max())
-
 
 class ProbedSearch(ABC):
     """Neighbours among the rows of the ``cells`` around each query, as many of those as it takes.
@@ -146,7 +143,8 @@ class ProbedSearch(ABC):
             probes := max(self._probes, -(-_ROWS_PER_NEIGHBOR * k * cells // n))
         ) <= cells * _LARGEST_SHARE:
             found = self._probed(queries, k, probes)
-            recall = self._recall(queries, found.distances)
+            # A row that is short would pass for one whose search can find no more.
+            recall = self._recall(queries, found.distances) if np.isfinite(found.distances).all() else 0.0
             if recall >= RECALL:
                 self.recall = min(self.recall, recall)
                 return found
@@ -154,14 +152,18 @@ class ProbedSearch(ABC):
         return self._exact.search(queries, k)
 
     def _recall(self, queries: np.ndarray, found: np.ndarray) -> float:
-        """At least which share of the nearest candidates of a sample is among those ``found`` at distances (m, k)."""
+        """At least which share of the nearest candidates of a sample is among those ``found`` at distances (m, k).
+
+        Candidates as far as the last one found, to within float32, may be either.
+        """
         sample = np.unique(np.linspace(0, len(queries) - 1, _AUDITED).astype(np.int64))
         queries, squared = queries[sample], found[sample] ** 2
-        lengths = row_lengths(queries)
-        # What rounding may put on either side of the last distance is not counted.
-        limit = squared[:, -1] - squared_distance_error(
-            queries.shape[1], float(lengths.max()), self._exact.norm
-        )
+        lengths, last = row_lengths(queries), squared[:, -1]
+        # What rounding may put on either side of the last distance is not counted; nothing is known where that is much.
+        error = squared_distance_error(queries.shape[1], float(lengths.max()), self.candidates.longest)
+        if (error > _LARGEST_ERROR * last).any():
+            return 0.0
+        limit = last - error
 
         def nearer(start: int, stop: int) -> np.ndarray:
             candidates = self.candidates[start:stop]
@@ -186,8 +188,13 @@ class CellSearch(ProbedSearch):
 
     def _probed(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
         projected, _ = self._cells.project(RowStack([queries]))
-        nearness = with_one(projected) @ self._cells.lifted_centers.T
-        probed = np.argpartition(-nearness, probes - 1, axis=1)[:, :probes]
+        probed = np.empty((len(queries), probes), dtype=np.int64)
+
+        def choose(start: int, stop: int) -> None:
+            farness = with_one(projected[start:stop]) @ (-self._cells.lifted_centers.T)
+            probed[start:stop] = np.argpartition(farness, probes - 1, axis=1)[:, :probes]
+
+        side_by_side(choose, row_blocks(len(queries), 12 * len(self._cells), _CELL_BYTES))
         rows = int(np.diff(self._cells.starts)[probed].sum(axis=1).max())
         blocks = row_blocks(len(queries), rows * 12, _FOUND_BYTES)
         found = [self._scan(queries[start:stop], probed[start:stop], k) for start, stop in blocks]
@@ -198,7 +205,7 @@ class CellSearch(ProbedSearch):
         cells, sizes = self._cells, np.diff(self._cells.starts)[probed]
         ends = np.cumsum(sizes, axis=1)
         # A row holds the distances to the rows of its cells, one cell after the other.
-        squared = np.full((len(queries), ends[:, -1].max()), np.inf, dtype=np.float32)
+        squared = np.full((len(queries), max(k, ends[:, -1].max())), np.inf, dtype=np.float32)
         order = np.argsort(probed, axis=None, kind="stable")
         asked, first = np.unique(probed.ravel()[order], return_index=True)
 

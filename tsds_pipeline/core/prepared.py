@@ -4,13 +4,15 @@ from functools import cached_property
 
 import numpy as np
 
+from tsds_pipeline.core.accelerator import accelerator
+from tsds_pipeline.core.cells import Cells
 from tsds_pipeline.core.config import SelectionConfig
 from tsds_pipeline.core.density import KernelDensity
-from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, NeighborSearch, ProbedSearch
+from tsds_pipeline.core.neighbors import CellSearch, ExactSearch, NeighborSearch
 from tsds_pipeline.core.row_stack import RowStack
 
-# Up to here an exact search takes no time to speak of.
-_EXACT_UP_TO = 20_000
+SMALL_POOL = 20_000
+"""Up to here everything is exact and complete in no time to speak of."""
 
 
 class PreparedPool:
@@ -24,20 +26,16 @@ class PreparedPool:
         self.config = config
         self.counts = _checked_counts(counts, len(self))
         self.densities = np.full(len(self), np.nan)
-        self.search: NeighborSearch = ExactSearch(self.vectors)
+        self.density_error = 0.0
+        """The largest relative error on samples of the densities computed so far; 0 while all are exact."""
+        self._cells: Cells | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
 
-    @property
-    def recall(self) -> float:
-        """The least share of the exact neighbours found for a sample of a task's queries; 1 for exact searches."""
-        return self.search.recall if isinstance(self.search, ProbedSearch) else 1.0
-
-    @property
-    def density_error(self) -> float:
-        """The largest relative error seen of a sample of densities; 0 while all are exact."""
-        return self.density.largest_error if "density" in self.__dict__ else 0.0
+    def search(self) -> NeighborSearch:
+        """A search for one task, which no other changes."""
+        return ExactSearch(self.vectors) if self._cells is None else CellSearch(self._cells)
 
     @cached_property
     def density(self) -> KernelDensity:
@@ -47,11 +45,15 @@ class PreparedPool:
     def look_up(self, candidates: np.ndarray) -> np.ndarray:
         """Densities of ``candidates`` (c,), computed where they are not known yet."""
         missing = np.unique(candidates[np.isnan(self.densities[candidates])])
-        if len(missing) == len(self):
-            self.densities[:] = self.density(self.vectors)
-        elif len(missing):
-            self.densities[missing] = self.density(RowStack([self.vectors[missing]]))
+        if len(missing):
+            points = self.vectors if len(missing) == len(self) else self.vectors.subset(missing)
+            self.densities[missing] = self.density(points)
+            self.density_error = max(self.density_error, self.density.error)
         return self.densities[candidates]
+
+    def index(self) -> None:
+        """From now on, look for neighbours in the cells around a query."""
+        self._cells = self.density.cells
 
     def complete(self) -> None:
         """Compute the density of every candidate."""
@@ -63,17 +65,18 @@ def prepare(
 ) -> PreparedPool:
     """The index and the densities of ``candidates`` (N, dim), to be given to ``select`` in their place.
 
-    It pays from the second task on. Unless ``config.exact``, neighbours are then sought in the cells around each
-    query, with a recall that is checked for every task on a sample of its queries. ``config`` and ``counts`` are as
-    for ``select``; kernel_radius, normalize and exact have to be the same there. ValueError for input that cannot be
-    used.
+    It pays from the second task on. Unless ``config.exact``, and without a GPU, neighbours are then sought in the cells
+    around each query, with a recall that is checked for every task on a sample of its queries.
+
+    ``config`` and ``counts`` are as for ``select``; kernel_radius, normalize and exact have to be the same there.
+    ValueError for input that cannot be used.
     """
     config = SelectionConfig() if config is None else config
     pool = PreparedPool(candidates, config, counts)
     if config.algorithm == "knn_kde" or config.whole_pool_densities:
         pool.complete()
-    if not config.exact and len(pool) > _EXACT_UP_TO:
-        pool.search = CellSearch(pool.density.cells)
+    if not config.exact and len(pool) > SMALL_POOL and accelerator() is None:
+        pool.index()
     return pool
 
 

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -28,13 +29,16 @@ class RowStack:
         float32 and float16 stay where they are, in memory or in a mapped file, of which little is resident.
         ValueError names the row that is not finite or, to be normalised, all zeros.
         """
-        if not (isinstance(vectors, np.ndarray) and vectors.dtype in (np.float32, np.float16)):
+        as_it_is = isinstance(vectors, np.ndarray) and vectors.dtype in (np.float32, np.float16)
+        if not (as_it_is and vectors.flags.c_contiguous):
             vectors = as_vectors(vectors, name)
         check_shape(vectors, name)
         stack = cls([vectors])
         lengths = stack.lengths()
-        if not np.isfinite(lengths).all():
-            row = int(np.argmin(np.isfinite(lengths)))
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(lengths.astype(np.float32))
+        if not finite.all():
+            row = int(np.argmin(finite))
             raise ValueError(f"{name}[{row}] has a value that is not finite in float32; remove or repair it")
         if not normalize:
             return stack
@@ -59,6 +63,10 @@ class RowStack:
         self._mapped = [block for block in blocks if isinstance(block, np.memmap) and block.mode == "r"]
         self._resident = 0
 
+    def subset(self, rows: np.ndarray) -> "RowStack":
+        """The ``rows`` (n,) as a stack of their own, read where they are."""
+        return _Subset(self, rows)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -81,6 +89,11 @@ class RowStack:
         if self._lengths is not None:
             return np.ones(len(self))
         return np.concatenate([row_lengths(block) for _, block in self.blocks()])
+
+    @cached_property
+    def longest(self) -> float:
+        """Length of the longest row."""
+        return float(self.lengths().max())
 
     def _note_read(self, size: int) -> None:
         """Now and then give back the memory of what was read of mapped files; it stays in the system's cache."""
@@ -107,6 +120,15 @@ class RowStack:
             mine = home == number
             result[mine] = self._blocks[number][rows[mine] - self._starts[number]]
         return result
+
+
+class _Subset(RowStack):
+    def __init__(self, stack: RowStack, rows: np.ndarray):
+        self._stack, self._rows, self._lengths = stack, rows, None
+        self.shape = (len(rows), stack.shape[1])
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self._stack[self._rows[rows]]
 
 
 def distinct_rows(vectors: np.ndarray | RowStack) -> tuple[np.ndarray, np.ndarray]:

@@ -12,14 +12,11 @@ import numpy as np
 from tsds_pipeline.core.array_pool import ArrayPool
 from tsds_pipeline.core.config import SelectionConfig, is_whole
 from tsds_pipeline.core.plan import Plan
-from tsds_pipeline.core.prepared import PreparedPool
+from tsds_pipeline.core.prepared import SMALL_POOL, PreparedPool
 from tsds_pipeline.core.problem import Solution
 from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.core.sampling import draw, inclusion_probabilities
 from tsds_pipeline.core.transport import effective_sample_size, rounded_down, solve, solve_auto
-
-# Up to here all densities are computed, so that the objective is exact.
-SMALL_POOL = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +28,7 @@ class Selection:
     probabilities: np.ndarray
     """p, the selection probabilities, (N,), sum 1."""
     densities: np.ndarray
-    """rho, the kernel densities, (N,); NaN where the plan did not need one."""
+    """rho, the kernel densities, (N,); NaN where none was needed, of this pool so far."""
     plan: Plan
     neighborhood_sizes: np.ndarray
     """How many candidates each query gives mass to, (M,)."""
@@ -94,10 +91,10 @@ def select(
         key=key,
         rng=rng,
     )
-    return _selection(indices, solution, prepared, size, config.with_replacement)
+    return _selection(indices, solution, prepared, pool.recall, size, config.with_replacement)
 
 
-def _selection(indices, solution: Solution, pool: PreparedPool, size, with_replacement) -> Selection:
+def _selection(indices, solution: Solution, pool: PreparedPool, recall, size, with_replacement) -> Selection:
     p = solution.probabilities
     certain = 0 if with_replacement else np.count_nonzero(inclusion_probabilities(p, size) == 1.0)
     return Selection(
@@ -115,7 +112,7 @@ def _selection(indices, solution: Solution, pool: PreparedPool, size, with_repla
         alpha=solution.alpha,
         effective_size=effective_sample_size(p),
         certain_share=certain / size,
-        recall=pool.recall,
+        recall=recall,
         density_error=pool.density_error,
     )
 

@@ -18,7 +18,7 @@ _DESCRIPTIONS = {
     "draw_settings": "What decides which examples are drawn for a task: size, seed, epochs.",
     "source_registry": "Which sources there are.",
     "encoder_settings": "What decides a text's vector: [encoder] in tsds.toml and the model itself.",
-    "index_settings": "Which kind of search index is built: [pool] index.",
+    "index_settings": "Which kind of search index is built: [pool] index, expected_queries.",
     "pool_settings": "What decides the densities: [pool] kernel_radius.",
 }
 

@@ -20,7 +20,7 @@ FOLDER = "kernel_sums"
 """Its place in a project's storage/."""
 CODE = "1"
 """Raised when the same embeddings would give other sums."""
-# Rows of the sources whose cells stay in memory for their next pair: some 300 bytes each.
+# Rows of the sources whose cells stay in memory for their next pair: up to 500 bytes each and more.
 _REMEMBERED_ROWS = 4_000_000
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _both(small: SourceIndex, large: SourceIndex, kernel_radius: float) -> dict[
         at_small = at_large = density(points)
     else:
         at_large, at_small = density.mutual(points, large.table["count"].to_numpy())
-    error = density.largest_error
+    error = density.error
     return {
         name: Sums(rows := np.flatnonzero(values), values[rows], error)
         for name, values in (("small", at_small), ("large", at_large))
