@@ -24,6 +24,8 @@ _PROBES = 32
 # Rows that are looked at for each neighbour that is asked for, at least; and the share of cells that is most of a pool.
 _ROWS_PER_NEIGHBOR, _LARGEST_SHARE = 4, 0.25
 _LARGEST_ERROR = 0.01
+# Cells looked at for one query, of the mean over all queries.
+_MOST_OF_MEAN = 2
 _FOUND_BYTES, _CELL_BYTES = 2**29, 2**24
 # A few blocks for each core, so that all are busy to the end; but each begins to collect neighbours anew.
 _BLOCKS_AT_ONCE, _LEAST_ROWS = 2 * cores(), 2**14
@@ -139,6 +141,8 @@ class ProbedSearch(ABC):
     def search(self, queries: np.ndarray, k: int) -> Neighbors:
         n, cells = len(self.candidates), self._n_cells
         k = min(k, n)
+        if len(queries) <= _AUDITED:  # no more than what would be audited
+            return self._exact.search(queries, k)
         while (
             probes := max(self._probes, -(-_ROWS_PER_NEIGHBOR * k * cells // n))
         ) <= cells * _LARGEST_SHARE:
@@ -158,7 +162,7 @@ class ProbedSearch(ABC):
         """
         sample = np.unique(np.linspace(0, len(queries) - 1, _AUDITED).astype(np.int64))
         queries, squared = queries[sample], found[sample] ** 2
-        lengths, last = row_lengths(queries), squared[:, -1]
+        lengths, last, halves = row_lengths(queries), squared[:, -1], self.candidates.squared_lengths / 2
         # What rounding may put on either side of the last distance is not counted; nothing is known where that is much.
         error = squared_distance_error(queries.shape[1], float(lengths.max()), self.candidates.longest)
         if (error > _LARGEST_ERROR * last).any():
@@ -168,7 +172,7 @@ class ProbedSearch(ABC):
         def nearer(start: int, stop: int) -> np.ndarray:
             candidates = self.candidates[start:stop]
             # |x - y|^2 < limit as |y|^2 / 2 - x.y < (limit - |x|^2) / 2.
-            products = np.einsum("ij,ij->i", candidates, candidates) / 2 - queries @ candidates.T
+            products = halves[start:stop] - queries @ candidates.T
             return np.count_nonzero(products < ((limit - lengths**2) / 2)[:, None], axis=1)
 
         counts = np.zeros(len(sample))
@@ -188,25 +192,36 @@ class CellSearch(ProbedSearch):
 
     def _probed(self, queries: np.ndarray, k: int, probes: int) -> Neighbors:
         projected, _ = self._cells.project(RowStack([queries]))
-        probed = np.empty((len(queries), probes), dtype=np.int64)
+        most = min(_MOST_OF_MEAN * probes, len(self._cells))
+        probed = np.empty((len(queries), most), dtype=np.int64)
+        beyond = np.empty((len(queries), most), dtype=np.float32)
 
         def choose(start: int, stop: int) -> None:
             farness = with_one(projected[start:stop]) @ (-self._cells.lifted_centers.T)
-            probed[start:stop] = np.argpartition(farness, probes - 1, axis=1)[:, :probes]
+            nearest = np.argpartition(farness, most - 1, axis=1)[:, :most]
+            farness = np.take_along_axis(farness, nearest, axis=1)
+            probed[start:stop], beyond[start:stop] = nearest, farness - farness.min(axis=1, keepdims=True)
 
         side_by_side(choose, row_blocks(len(queries), 12 * len(self._cells), _CELL_BYTES))
-        rows = int(np.diff(self._cells.starts)[probed].sum(axis=1).max())
-        blocks = row_blocks(len(queries), rows * 12, _FOUND_BYTES)
-        found = [self._scan(queries[start:stop], probed[start:stop], k) for start, stop in blocks]
+        # Not the same number for every query: those in dense regions have many cells that are about as near.
+        limit = np.partition(beyond, probes * len(queries) - 1, axis=None)[probes * len(queries) - 1]
+        sizes = np.where(beyond <= limit, np.diff(self._cells.starts)[probed], 0)
+        blocks = row_blocks(len(queries), int(sizes.sum(axis=1).max()) * 12, _FOUND_BYTES)
+        found = [
+            self._scan(queries[start:stop], probed[start:stop], sizes[start:stop], k) for start, stop in blocks
+        ]
         return Neighbors(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
-    def _scan(self, queries: np.ndarray, probed: np.ndarray, k: int) -> Neighbors:
-        """The ``k`` nearest rows of the cells ``probed`` (m, probes) of each query; one pass over each cell."""
-        cells, sizes = self._cells, np.diff(self._cells.starts)[probed]
-        ends = np.cumsum(sizes, axis=1)
+    def _scan(self, queries: np.ndarray, probed: np.ndarray, sizes: np.ndarray, k: int) -> Neighbors:
+        """The ``k`` nearest rows of the cells ``probed`` (m, p) of each query; one pass over each cell.
+
+        ``sizes`` (m, p) are those of the cells, 0 for one that is not to be looked at.
+        """
+        cells, ends = self._cells, np.cumsum(sizes, axis=1)
         # A row holds the distances to the rows of its cells, one cell after the other.
         squared = np.full((len(queries), max(k, ends[:, -1].max())), np.inf, dtype=np.float32)
         order = np.argsort(probed, axis=None, kind="stable")
+        order = order[sizes.ravel()[order] > 0]
         asked, first = np.unique(probed.ravel()[order], return_index=True)
 
         def scan(c: int, pairs: np.ndarray) -> None:

@@ -91,9 +91,14 @@ class RowStack:
         return np.concatenate([row_lengths(block) for _, block in self.blocks()])
 
     @cached_property
+    def squared_lengths(self) -> np.ndarray:
+        """Squared length of each row, float32 (n,)."""
+        return np.square(self.lengths()).astype(np.float32)
+
+    @cached_property
     def longest(self) -> float:
         """Length of the longest row."""
-        return float(self.lengths().max())
+        return float(np.sqrt(self.squared_lengths.max()))
 
     def _note_read(self, size: int) -> None:
         """Now and then give back the memory of what was read of mapped files; it stays in the system's cache."""
