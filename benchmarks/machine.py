@@ -46,12 +46,14 @@ def product_rate(seconds: float = 2.0) -> float:
 
 
 def in_words(machine: dict) -> str:
-    return (
+    words = (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, {machine['system']}; "
         f"Python {machine['python']}, numpy {machine['numpy']}, faiss {machine['faiss']} ({machine['faiss_options']}, "
-        f"{machine['faiss_threads']} threads); BLAS threads {sorted(set(machine['blas_threads'].values()))}; "
-        f"matrix products in float32: {machine['product_rate'] / 1e9:.0f} GFLOP/s"
+        f"{machine['faiss_threads']} threads); BLAS threads {sorted(set(machine['blas_threads'].values()))}"
     )
+    if rate := machine.get("product_rate"):
+        words += f"; matrix products in float32: {rate / 1e9:.0f} GFLOP/s"
+    return words
 
 
 def _memory_gib() -> float:

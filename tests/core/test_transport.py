@@ -6,10 +6,11 @@ import numpy as np
 import oracles
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from instances import Instance, instances
 
 from tsds_pipeline import SelectionConfig
-from tsds_pipeline.core import problem, rows, transport
+from tsds_pipeline.core import kernel_transport, problem, rows, transport
 from tsds_pipeline.core.array_pool import ArrayPool
 from tsds_pipeline.core.prepared import PreparedPool
 from tsds_pipeline.core.transport import ALGORITHMS, solve
@@ -299,6 +300,36 @@ def test_repeated_rows_share_the_probability_of_one_under_knn_kde_only():
         )
         summed = np.bincount(owner, weights=after)
         assert np.allclose(summed, before, rtol=1e-9, atol=1e-12) == same
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 3000),
+    kind=st.sampled_from(["free", "decades", "ties", "one"]),
+)
+def test_the_first_point_that_reaches_a_budget_needs_no_sorting(seed, n, kind):
+    rng = np.random.default_rng(seed)
+    points = {
+        "free": rng.random(n),
+        "decades": 10 ** rng.uniform(-9, 3, n),
+        "ties": np.round(rng.random(n), 2),
+        "one": np.ones(n),
+    }[kind]
+    growth = np.where(
+        rng.random(n) < 0.2, 0.0, rng.integers(0, 100, n).astype(float)
+    )  # sums without rounding
+    growth[rng.random(n) < 0.001] = np.inf
+    order = np.argsort(points, kind="stable")
+    costs = np.cumsum(growth[order])
+    finite = costs[np.isfinite(costs)]
+    for budget in (0.5, float(rng.choice(finite)) + 0.5 if len(finite) else 1.0, 1e9):
+        first = np.searchsorted(costs, budget, side="left")
+        expected = points[order[first]] if first < n else np.inf
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernel_transport, "_SORTED", 3)
+            patch.setattr(kernel_transport, "_BUCKETS", 8)
+            assert kernel_transport.first_reaching(points, growth, budget) == expected
 
 
 def test_default_scales_exist_for_every_algorithm():

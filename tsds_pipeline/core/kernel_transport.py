@@ -24,6 +24,7 @@ _ROUNDING = 1e-12
 _PROBES = 64
 _MAX_BREAKPOINTS = 2**22
 _FIRST_UNSEEN = 1024
+_SORTED, _BUCKETS = 2**16, 2**12
 
 
 class KernelProblem(TransportProblem):
@@ -116,35 +117,30 @@ class KernelProblem(TransportProblem):
         gain = alpha / self.scale * (self.reference_transport - self._half_transport)
         return gain > (1.0 - alpha) / (2 * self._half(np.inf))
 
-    # c(s), from known neighbourhoods: all breakpoints in order.
+    # c(s), from known neighbourhoods: all breakpoints.
 
     def _crossing(self, budget: float) -> float:
         """The first breakpoint past which c(s) is at least ``budget``; infinite if none is known."""
         if self.whole is not None:
             return self._crossing_of_whole(budget)
-        points, costs = self._breakpoints()
-        first = np.searchsorted(costs, budget, side="left")
-        return float(points[first]) if first < len(points) else np.inf
+        return first_reaching(*self._breakpoints(), budget)
 
     def _cost(self, spread: float) -> float:
         """c(spread); the rows have to reach that far."""
         if self.whole is not None:
             return float(self._probe_whole(np.array([spread]))[0][0])
-        points, costs = self._breakpoints()
-        before = np.searchsorted(points, spread, side="left")
-        return float(costs[before - 1]) if before else 0.0
+        points, growth = self._breakpoints()
+        return float(growth[points < spread].sum())
 
     def _breakpoints(self) -> tuple[np.ndarray, np.ndarray]:
-        """All known s_ik in order, and c just past each: a lower bound where rows are not known further."""
+        """All known s_ik, and by how much c grows just past each; nothing where rows are not known further."""
         state = int(self.known.depth.sum())
-        if self._sorted is None or self._sorted[0] != state:
+        if self._known is None or self._known[0] != state:
             pieces = [(block.reached.ravel(), _growth(block).ravel()) for block in self.known.blocks()]
-            points, growth = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-            order = np.argsort(points, kind="stable")
-            self._sorted = state, points[order], np.cumsum(growth[order])
-        return self._sorted[1:]
+            self._known = state, *(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+        return self._known[1:]
 
-    _sorted: tuple[int, np.ndarray, np.ndarray] | None = None
+    _known: tuple[int, np.ndarray, np.ndarray] | None = None
 
     # c(s), from passes over whole rows: probes close in on the breakpoint.
 
@@ -182,6 +178,35 @@ class KernelProblem(TransportProblem):
         order = np.argsort(points, kind="stable")
         first = np.searchsorted(np.cumsum(growth[order]), budget, side="left")
         return float(points[order[first]]) if first < len(points) else high
+
+
+def first_reaching(points: np.ndarray, growth: np.ndarray, budget: float) -> float:
+    """The least of ``points`` (n,) up to which, in order, the sum of ``growth`` (n,) is at least ``budget``.
+
+    Infinite if that is never so. Millions are not sorted: the point is in one of some buckets, then in one of those.
+    """
+    before, narrowed = 0.0, False
+    while len(points) > _SORTED:
+        low, high = points.min(), points.max()
+        scale = _BUCKETS / (high - low) if high > low else np.inf
+        if not np.isfinite(scale):
+            break
+        place = np.minimum((points - low) * scale, _BUCKETS - 1).astype(np.int32)
+        sums = before + np.cumsum(np.bincount(place, weights=growth, minlength=_BUCKETS))
+        bucket = int(np.searchsorted(sums, budget, side="left"))
+        if bucket == _BUCKETS:
+            return np.inf
+        inside = place == bucket
+        if inside.all():
+            break
+        before, narrowed = (sums[bucket - 1] if bucket else before), True
+        points, growth = points[inside], growth[inside]
+    order = np.argsort(points, kind="stable")
+    first = int(np.searchsorted(before + np.cumsum(growth[order]), budget, side="left"))
+    # In another order the sum of the bucket may have come out a rounding error below the budget.
+    if narrowed:
+        first = min(first, len(points) - 1)
+    return float(points[order[first]]) if first < len(points) else np.inf
 
 
 def filling(block: Block, s: float) -> np.ndarray:

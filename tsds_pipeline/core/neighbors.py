@@ -208,7 +208,8 @@ class CellSearch(ProbedSearch):
         sizes = np.where(beyond <= limit, np.diff(self._cells.starts)[probed], 0)
         blocks = row_blocks(len(queries), int(sizes.sum(axis=1).max()) * 12, _FOUND_BYTES)
         found = [
-            self._scan(queries[start:stop], probed[start:stop], sizes[start:stop], k) for start, stop in blocks
+            self._scan(queries[start:stop], probed[start:stop], sizes[start:stop], k)
+            for start, stop in blocks
         ]
         return Neighbors(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 

@@ -25,7 +25,10 @@ class CandidatePool(Protocol):
         ...
 
     def weights(self, candidates: np.ndarray) -> np.ndarray:
-        """Adjusted counts a_j = n_j / rho_j (n_j for knn_uniform and knn_tv) of ``candidates`` (c,), float64."""
+        """Adjusted counts a_j = n_j / rho_j (n_j for knn_uniform and knn_tv), float64 (c,).
+
+        ``candidates`` (c,) may name one several times.
+        """
         ...
 
     def total_weight(self) -> tuple[float, float]:

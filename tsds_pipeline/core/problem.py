@@ -16,8 +16,8 @@ from tsds_pipeline.core.plan import Plan, reference_plan
 from tsds_pipeline.core.pool import CandidatePool
 from tsds_pipeline.core.rows import WHOLE_BYTES, Block, Neighborhoods, WholeRows
 
-# Pairs that neighbourhoods may hold; beyond, the whole pool is passed over in blocks instead.
-MAX_KNOWN_PAIRS = 2**24
+# Pairs that neighbourhoods may hold (some 50 bytes each); beyond, the whole pool is passed over in blocks instead.
+MAX_KNOWN_PAIRS = 2**26
 # A plan that touches every pair is held entry by entry up to here, and as a background beyond.
 MAX_EXPLICIT_PAIRS = 4_000_000
 # Entries of a plan that no background shortens (24 bytes each).

@@ -131,9 +131,8 @@ def _block(rows: np.ndarray, found: Neighbors, depth: int, last: bool, pool: Can
         raise ValueError(f"the search found no candidate at all for query {rows[np.argmin(count)]}")
     furthest = np.take_along_axis(distances, count[:, None] - 1, axis=1)
     distances = np.where(real, distances, furthest)
-    unique, inverse = np.unique(candidates[real], return_inverse=True)
     weights = np.zeros(shape)
-    weights[real] = pool.weights(unique)[inverse]
+    weights[real] = pool.weights(candidates[real])
     return Block(rows, distances, candidates, weights, np.cumsum(weights, axis=1), last | (count < depth))
 
 
