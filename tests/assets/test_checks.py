@@ -152,7 +152,7 @@ def patched(monkeypatch) -> None:
             "kde_densities|s0",
             "densities_at_least_one",
             "(the least is 0)",
-            "delete storage/faiss_index/s0.parquet",
+            "delete storage/faiss_index/s0.parquet and storage/kernel_sums",
         ),
         (
             longer_queries,
