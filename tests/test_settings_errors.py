@@ -72,8 +72,14 @@ def test_what_is_not_toml(content, expected, tmp_path):
         ("[pool]\nzzz = 1", "[pool] zzz: unknown key; allowed: expected_queries, index, kernel_radius"),
         ("[pool.zzz]\nx = 1", "[pool] zzz: unknown key; allowed: expected_queries, index, kernel_radius"),
         ('[pool]\n"a b" = 1', '[pool] "a b": unknown key; allowed: expected_queries, index, kernel_radius'),
-        ('[pool]\n"[key]" = 1', '[pool] "[key]": unknown key; allowed: expected_queries, index, kernel_radius'),
-        ('[pool]\n"a\\u2028b" = 1', '[pool] "a\\u2028b": unknown key; allowed: expected_queries, index, kernel_radius'),
+        (
+            '[pool]\n"[key]" = 1',
+            '[pool] "[key]": unknown key; allowed: expected_queries, index, kernel_radius',
+        ),
+        (
+            '[pool]\n"a\\u2028b" = 1',
+            '[pool] "a\\u2028b": unknown key; allowed: expected_queries, index, kernel_radius',
+        ),
         # Wrong keys of sources and tasks
         (
             '[tasks."My Task"]\nseed = 1',

@@ -122,6 +122,10 @@ class WholeRows:
 def _block(rows: np.ndarray, found: Neighbors, depth: int, last: bool, pool: CandidatePool) -> Block:
     """What a search to ``depth`` found, with weights; rows that came back short are closed."""
     shape = (len(rows), depth)
+    if found.indices.shape == shape and found.indices.min() >= 0:
+        weights = pool.weights(found.indices.ravel()).reshape(shape)
+        reached, closed = np.cumsum(weights, axis=1), np.full(len(rows), last)
+        return Block(rows, found.distances, found.indices, weights, reached, closed)
     distances, candidates = np.full(shape, np.inf), np.full(shape, -1, dtype=np.int64)
     width = min(depth, found.indices.shape[1])
     distances[:, :width], candidates[:, :width] = found.distances[:, :width], found.indices[:, :width]
