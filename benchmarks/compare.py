@@ -19,7 +19,7 @@ import json
 import random
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,30 +40,50 @@ SAMPLED_QUERIES = 100
 
 def main() -> None:
     options = parse()
+    measure_and_write(options, compare, report.table, report.plot, ("results.json", "table.md", "plot.png"))
+
+
+def measure_and_write(
+    options: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, Path], dict],
+    table: Callable[[dict], str],
+    plot: Callable[[dict, Path], None],
+    names: tuple[str, str, str],
+) -> None:
+    """Write what ``measure`` finds, given a folder to work in, to --out as JSON, table and plot of these ``names``."""
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="work-", dir=options.out) as folder:
-        results = compare(options, Path(folder))
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    table = report.table(results)
-    (options.out / "table.md").write_text(table)
-    report.plot(results, options.out / "plot.png")
-    print(f"\n{table}\nwritten to {options.out}: results.json, table.md, plot.png")
+        results = measure(options, Path(folder))
+    as_json, as_table, as_plot = (options.out / name for name in names)
+    as_json.write_text(json.dumps(results, indent=1) + "\n")
+    text = table(results)
+    as_table.write_text(text)
+    plot(results, as_plot)
+    print(f"\n{text}\nwritten to {options.out}: {', '.join(names)}")
+
+
+def common_options(description: str, runs: int) -> argparse.ArgumentParser:
+    """A parser with what every benchmark on generated arrays takes; ``runs`` is the default."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--queries", type=positive, default=1000, metavar="M", help="generated queries (1000)")
+    add("--dim", type=positive, default=384, help="of the generated vectors (384)")
+    add("--seed", type=int, default=0, help="another seed generates other arrays (0)")
+    add("--size", type=positive, default=1000, help="rows to draw (1000)")
+    add("--runs", type=positive, default=runs, help=f"rounds; figures are medians ({runs})")
+    add("--out", type=Path, default=measured.HERE / "results", metavar="DIR", help="(benchmarks/results)")
+    return parser
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common_options(__doc__, runs=3)
     add = parser.add_argument
     add("--reference", type=Path, metavar="CLONE", help="a clone of the public script: a folder with tsds.py")
     add("--project", type=Path, metavar="DIR", help="take the embeddings that this project has stored")
     add("--task", help="its task (the first)")
-    add("--queries", type=positive, default=1000, metavar="M", help="generated queries (1000)")
     add("--candidates", type=positive, default=1_000_000, metavar="N", help="generated candidates (1000000)")
-    add("--dim", type=positive, default=384, help="of the generated vectors (384)")
-    add("--seed", type=int, default=0, help="another seed generates other arrays (0)")
-    add("--size", type=positive, default=1000, help="rows to draw (1000)")
-    add("--runs", type=positive, default=3, help="rounds; figures are medians (3)")
     add(
         "--radius",
         type=float,
@@ -71,7 +91,6 @@ def parse() -> argparse.Namespace:
         metavar="H",
         help="kernel radius; may be repeated (0.1 and 0.5)",
     )
-    add("--out", type=Path, default=measured.HERE / "results", metavar="DIR", help="(benchmarks/results)")
     options = parser.parse_args()
     if options.reference:
         for name in ("tsds.py", "faiss_helper.py"):
@@ -141,12 +160,7 @@ def tasks(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, floa
     """(method, radius, script, what the script is told) of one round."""
     arrays = {name: str(folder / f"{name}.npy") for name in ("queries", "candidates", "earlier_queries")}
     for radius in options.radius:
-        settings = {
-            "alpha": ALPHA,
-            "distance_scale": SCALE,
-            "kernel_radius": radius,
-            "with_replacement": True,
-        }
+        settings = selection_settings(radius)
         ours = arrays | {"size": options.size, "config": settings, "rows": None, "mapped": False}
         cold = ours | {"earlier_queries": None}
         if options.reference:
@@ -171,6 +185,11 @@ def tasks(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, floa
             (FURTHER, ours),
         ):
             yield method, radius, "run_ours.py", spec | {"plan": plan(folder, method, radius)}
+
+
+def selection_settings(radius: float) -> dict:
+    """What ours is told: as the script has it, which draws with replacement."""
+    return {"alpha": ALPHA, "distance_scale": SCALE, "kernel_radius": radius, "with_replacement": True}
 
 
 def plan(folder: Path, method: str, radius: float) -> str:

@@ -7,9 +7,7 @@ scaling.json, scaling.md and scaling.png to --out. 10 million candidates take 7.
 """
 
 import argparse
-import json
 import statistics
-import tempfile
 from operator import itemgetter
 from pathlib import Path
 
@@ -17,30 +15,19 @@ import machine
 import measured
 import report
 import workload
-from compare import ALPHA, SCALE, positive
+from compare import common_options, measure_and_write, positive, selection_settings
 from report import median
 
 SIZES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
 
 def main() -> None:
-    options = parse()
-    options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="work-", dir=options.out) as folder:
-        results = grow(options, Path(folder))
-    (options.out / "scaling.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = table(results)
-    (options.out / "scaling.md").write_text(text)
-    plot(results, options.out / "scaling.png")
-    print(f"\n{text}\nwritten to {options.out}: scaling.json, scaling.md, scaling.png")
+    measure_and_write(parse(), grow, table, plot, ("scaling.json", "scaling.md", "scaling.png"))
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common_options(__doc__, runs=1)
     add = parser.add_argument
-    add("--queries", type=positive, default=1000, metavar="M", help="(1000)")
     add(
         "--candidates",
         type=positive,
@@ -49,13 +36,8 @@ def parse() -> argparse.Namespace:
         metavar="N",
         help="sizes (100000 to 10000000)",
     )
-    add("--dim", type=positive, default=384, help="(384)")
-    add("--seed", type=int, default=0, help="another seed generates other arrays (0)")
-    add("--size", type=positive, default=1000, help="rows to draw (1000)")
-    add("--runs", type=positive, default=1, help="of each size; figures are medians (1)")
     add("--radius", type=float, default=0.1, metavar="H", help="kernel radius (0.1)")
     add("--limit-gib", type=float, default=8.0, metavar="GIB", help="say whether memory stays below (8)")
-    add("--out", type=Path, default=measured.HERE / "results", metavar="DIR", help="(benchmarks/results)")
     options = parser.parse_args()
     options.candidates = sorted(set(options.candidates))
     options.out = options.out.resolve()
@@ -77,12 +59,7 @@ def grow(options: argparse.Namespace, folder: Path) -> dict:
                 "earlier_queries": None,
                 "plan": str(folder / "plan.npz"),
                 "size": options.size,
-                "config": {
-                    "alpha": ALPHA,
-                    "distance_scale": SCALE,
-                    "kernel_radius": options.radius,
-                    "with_replacement": True,
-                },
+                "config": selection_settings(options.radius),
             }
             run = {"candidates": n} | measured.run("run_ours.py", spec, folder / f"{number}-{n}")
             runs.append(run)

@@ -37,7 +37,7 @@ def test_vectors_stay_where_they_are_and_are_read_at_unit_length(tmp_path):
         np.testing.assert_array_equal(stack[:], x)
         assert stack[:].dtype == np.float32
     half = RowStack.of(x.astype(np.float16), "x", normalize=True)
-    np.testing.assert_allclose(half.lengths(), 1)
+    np.testing.assert_allclose(half.lengths, 1)
     np.testing.assert_allclose(np.linalg.norm(half[:].astype(float), axis=1), 1, atol=1e-6)
 
 

@@ -32,6 +32,11 @@ def row_blocks(n: int, bytes_per_row: int, size: int = BLOCK_BYTES) -> list[tupl
     return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
+def spread_sample(n: int, size: int) -> np.ndarray:
+    """At most ``size`` of the rows 0..n-1, evenly spread, ascending."""
+    return np.unique(np.linspace(0, n - 1, size).astype(np.int64))
+
+
 def pair_distances(left: np.ndarray, right: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Plain L2 distance of ``left[rows[p]]`` and ``right[columns[p]]`` for every pair p, float64 (P,).
 

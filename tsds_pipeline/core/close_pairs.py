@@ -10,7 +10,7 @@ all y of c, the two cells have no pair. What is left goes through a product of t
 survive that, one of the full rows. Every bound is widened by what float32 rounding may amount to, so that no pair
 within the radius is lost.
 
-Parts that are ``limited`` to the nearest cells may lose pairs: who asks for them checks a sample.
+Parts with a number of ``probes`` may lose pairs: who asks for them checks a sample.
 """
 
 from collections.abc import Iterator

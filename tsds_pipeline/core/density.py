@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tsds_pipeline.core.accelerator import PairsOfBlock, on_accelerator, pairs_on
-from tsds_pipeline.core.arrays import all_distances, pair_distances
+from tsds_pipeline.core.arrays import all_distances, pair_distances, spread_sample
 from tsds_pipeline.core.cells import Cells
 from tsds_pipeline.core.close_pairs import PairsOfCell, all_pairs, close_pairs
 from tsds_pipeline.core.machine import cores, side_by_side
@@ -99,13 +99,13 @@ class KernelDensity:
 
     def _error(self, points: RowStack, counts, at_points: np.ndarray, at_pool: np.ndarray) -> float:
         """The largest relative error on a sample of the points and, with ``counts``, of the rows of the pool."""
-        rows = _sample(len(points))
+        rows = spread_sample(len(points), _AUDITED)
         sample = RowStack([points[rows]])
         exact, _ = self._sums_of([all_pairs(self.cells, sample, self._radius)], sample, None, None)
         error = _relative_error(at_points[rows], exact)
         if counts is None:
             return error
-        rows = _sample(len(self.pool))
+        rows = spread_sample(len(self.pool), _AUDITED)
         exact, sample = np.zeros(len(rows)), self.pool[rows]
         for start, block in points.blocks(_AUDIT_BYTES):
             kernel = np.maximum(0.0, 1.0 - (all_distances(sample, block) / self._radius) ** 2)
@@ -138,10 +138,6 @@ class KernelDensity:
                 if progress:
                     progress(done)
         return at_points, at_pool
-
-
-def _sample(n: int) -> np.ndarray:
-    return np.unique(np.linspace(0, n - 1, _AUDITED).astype(np.int64))
 
 
 def _relative_error(found: np.ndarray, exact: np.ndarray) -> float:

@@ -12,7 +12,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tsds_pipeline.core.accelerator import nearest, on_accelerator
-from tsds_pipeline.core.arrays import pair_distances, row_blocks, row_lengths, squared_distance_error
+from tsds_pipeline.core.arrays import (
+    pair_distances,
+    row_blocks,
+    row_lengths,
+    spread_sample,
+    squared_distance_error,
+)
 from tsds_pipeline.core.cells import Cells, with_one
 from tsds_pipeline.core.machine import block_bytes, cores, side_by_side
 from tsds_pipeline.core.row_stack import RowStack
@@ -160,9 +166,9 @@ class ProbedSearch(ABC):
 
         Candidates as far as the last one found, to within float32, may be either.
         """
-        sample = np.unique(np.linspace(0, len(queries) - 1, _AUDITED).astype(np.int64))
+        sample = spread_sample(len(queries), _AUDITED)
         queries, squared = queries[sample], found[sample] ** 2
-        lengths, last, halves = row_lengths(queries), squared[:, -1], self.candidates.squared_lengths / 2
+        lengths, last, halves = row_lengths(queries), squared[:, -1], np.square(self.candidates.lengths) / 2
         # What rounding may put on either side of the last distance is not counted; nothing is known where that is much.
         error = squared_distance_error(queries.shape[1], float(lengths.max()), self.candidates.longest)
         if (error > _LARGEST_ERROR * last).any():

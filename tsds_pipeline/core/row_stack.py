@@ -34,7 +34,7 @@ class RowStack:
             vectors = as_vectors(vectors, name)
         check_shape(vectors, name)
         stack = cls([vectors])
-        lengths = stack.lengths()
+        lengths = stack.lengths
         with np.errstate(over="ignore"):
             finite = np.isfinite(lengths.astype(np.float32))
         if not finite.all():
@@ -47,7 +47,7 @@ class RowStack:
             raise ValueError(
                 f"{name}[{row}] is all zeros and has no direction; remove it or do not normalize"
             )
-        lengths[np.abs(lengths - 1.0) <= UNIT_ROUNDING] = 1.0
+        lengths = np.where(np.abs(lengths - 1.0) <= UNIT_ROUNDING, 1.0, lengths)
         return stack if (lengths == 1.0).all() else cls([vectors], lengths)
 
     def __init__(self, blocks: Sequence[np.ndarray], lengths: np.ndarray | None = None):
@@ -84,21 +84,17 @@ class RowStack:
         for start, stop in row_blocks(len(self), self.shape[1] * 4, size or block_bytes()):
             yield start, self[start:stop]
 
+    @cached_property
     def lengths(self) -> np.ndarray:
-        """Length of each row, float64 (n,); not finite where a value is not."""
+        """Length of each row as it is read, float64 (n,); not finite where a value is not."""
         if self._lengths is not None:
             return np.ones(len(self))
         return np.concatenate([row_lengths(block) for _, block in self.blocks()])
 
-    @cached_property
-    def squared_lengths(self) -> np.ndarray:
-        """Squared length of each row, float32 (n,)."""
-        return np.square(self.lengths()).astype(np.float32)
-
-    @cached_property
+    @property
     def longest(self) -> float:
         """Length of the longest row."""
-        return float(np.sqrt(self.squared_lengths.max()))
+        return float(self.lengths.max())
 
     def _note_read(self, size: int) -> None:
         """Now and then give back the memory of what was read of mapped files; it stays in the system's cache."""
