@@ -3,7 +3,7 @@
 Everything is read from what the pipeline stored; the mathematics is in ``core.plan``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,22 +68,29 @@ class Explainer:
             f'a record id such as "{ids[0]}"'
         )
 
-    def explain(self, number: int, limit: int) -> Explanation:
-        """The ``limit`` nearest of the candidates that query ``number`` (from 0) gives mass to."""
-        row = self._queries.row(number, named=True)
+    def explain(self, numbers: Sequence[int], limit: int) -> list[Explanation]:
+        """For each of the queries ``numbers`` (from 0), the ``limit`` nearest of the candidates that it gives mass to."""
+        found = [self._nearest(number, limit) for number in numbers]
+        shown = pl.concat([candidates.select("source", "content_id") for _, candidates in found])
+        texts = shown.unique(maintain_order=True)
+        texts = texts.with_columns(text=texts_of(self._project, texts))
+        explanations = []
+        for number, (with_mass, candidates) in zip(numbers, found, strict=True):
+            row = self._queries.row(number, named=True)
+            candidates = candidates.join(texts, on=["source", "content_id"], how="left", maintain_order="left")
+            columns = ("source", "id", "text", "distance", "density", "count", "share", "probability", "drawn")
+            explanations.append(
+                Explanation(number, row["record_id"], row["text"], with_mass, candidates.select(columns))
+            )
+        return explanations
+
+    def _nearest(self, number: int, limit: int) -> tuple[int, pl.DataFrame]:
+        """How many candidates query ``number`` gives mass to, and the ``limit`` nearest of them."""
         table = self._with_shares(number).filter(pl.col("share") > 1e-12)
         vectors = self._candidate_vectors.of(table)
         distance = np.linalg.norm(vectors - self._vectors[number].astype(np.float64), axis=1)
         table = table.with_columns(distance=pl.Series(distance, dtype=pl.Float64))
-        shown = table.sort("distance", "source", "content_id").head(limit)
-        columns = ("source", "id", "text", "distance", "density", "count", "share", "probability", "drawn")
-        return Explanation(
-            number,
-            row["record_id"],
-            row["text"],
-            len(table),
-            shown.with_columns(text=texts_of(self._project, shown)).select(columns),
-        )
+        return len(table), table.sort("distance", "source", "content_id").head(limit)
 
     def _with_shares(self, number: int) -> pl.DataFrame:
         """The candidates with what each gets of this query's mass: M gamma_ij."""

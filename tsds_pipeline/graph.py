@@ -32,19 +32,23 @@ CODE_VERSIONS = {
     "faiss_index": "1",
     "kde_densities": "2",
     "pool_summary": "1",
+    "pool_map": "1",
     "query_examples": "1",
     "query_embeddings": "1",
     "query_neighbors": "1",
     "selection_probabilities": "1",
     "sampled_subset": "1",
+    "selection_report": "1",
+    "selection_comparison": "1",
 }
 BY_SOURCE = ("candidate_corpus", "candidate_embeddings", "faiss_index", "kde_densities")
 # Assets of the same partitions, each made from the one before: one run makes all of them.
 CHAINS = (
     ("candidate_corpus", "candidate_embeddings", "faiss_index"),
     ("query_examples", "query_embeddings"),
-    ("selection_probabilities", "sampled_subset"),
+    ("selection_probabilities", "sampled_subset", "selection_report"),
 )
+OF_POOL = ("pool_summary", "pool_map")
 # What is observed, not made: files of the user, and resolved settings.
 INPUTS_BY_SOURCE = ("source_files",)
 INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
@@ -127,6 +131,8 @@ def upstream(node: str, observed: Observed) -> list[str]:
             return ["source_registry", "pool_settings", *(f"faiss_index|{s}" for s in sources)]
         case "pool_summary":
             return [f"kde_densities|{s}" for s in sources]
+        case "pool_map":
+            return [f"candidate_embeddings|{s}" for s in sources]
         case "query_examples":
             return [f"query_files|{key}"]
         case "query_embeddings":
@@ -139,6 +145,10 @@ def upstream(node: str, observed: Observed) -> list[str]:
             return [*neighbors, "pool_summary", f"solver_settings|{key}"]
         case "sampled_subset":
             return [f"selection_probabilities|{key}", f"draw_settings|{key}"]
+        case "selection_report":
+            return [f"sampled_subset|{key}", "pool_map"]
+        case "selection_comparison":
+            return [f"sampled_subset|{key}"]
     raise ValueError(f"{node} is not made by any asset")
 
 
@@ -167,16 +177,19 @@ def chained(node: str) -> str | None:
 
 
 def nodes(observed: Observed) -> Iterator[str]:
-    """Every node, each after its upstream: sources, the pool, then task by task."""
+    """Every node that a refresh makes, each after its upstream: sources, the pool, then task by task.
+
+    ``selection_comparison`` is made when somebody asks for it.
+    """
     sources = observed.sources
     for asset in BY_SOURCE:
         yield from (f"{asset}|{source}" for source in sources)
     if sources:
-        yield "pool_summary"
+        yield from OF_POOL
     for task in observed.tasks:
         yield from (f"query_examples|{task}", f"query_embeddings|{task}")
         yield from (f"query_neighbors|{source}|{task}" for source in sources)
-        yield from (f"selection_probabilities|{task}", f"sampled_subset|{task}")
+        yield from (f"{asset}|{task}" for asset in CHAINS[-1])
 
 
 def stored(base: Path, node: str) -> Artifact | None:
@@ -273,11 +286,22 @@ def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
     return dict(sorted(versions.items())), dict(sorted(settings.items()))
 
 
+_READ_TO_JUDGE = (
+    "selection_probabilities",
+    "query_examples",
+    "query_embeddings",
+    "query_neighbors",
+    "faiss_index",
+    "kde_densities",
+    "candidate_corpus",
+)
 # Read for the lineage or for deeper looks, never a reason to run again: another input changes with it.
 ALSO_READ = {
     "query_neighbors": ("faiss_index",),
     "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
     "sampled_subset": ("candidate_corpus", "query_examples"),
+    "selection_report": _READ_TO_JUDGE,
+    "selection_comparison": _READ_TO_JUDGE,
 }
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
 CARRIED = {

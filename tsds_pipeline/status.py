@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tsds_pipeline.graph import (
     BY_SOURCE,
+    OF_POOL,
     Observed,
     chained,
     describe,
@@ -134,7 +135,7 @@ def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> li
         observed.require("task", task)
     if source is not None:
         observed.require("source", source)
-    ends = [f"sampled_subset|{task}"] if task else []
+    ends = [f"selection_report|{task}"] if task else []
     ends += [f"kde_densities|{source}"] if source else []
     behind = _behind(ends, observed)
     return [node for node in nodes(observed) if not ends or node in behind]
@@ -157,6 +158,6 @@ def task_nodes(observed: Observed, tasks: Iterable[str]) -> list[str]:
     chosen = set(tasks)
     for task in sorted(chosen):
         observed.require("task", task)
-    of_pool = (*BY_SOURCE, "pool_summary")
+    of_pool = (*BY_SOURCE, *OF_POOL)
     own = [node for node in nodes(observed) if node.partition("|")[0] not in of_pool]
     return [node for node in own if node.rpartition("|")[2] in chosen]

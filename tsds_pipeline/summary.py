@@ -150,37 +150,63 @@ def _spread(sample: pl.DataFrame) -> pl.DataFrame:
 
 
 def _crowd(project: Project, solved: Artifact, sample: pl.DataFrame) -> Crowd | None:
-    weight = (pl.col("count") / pl.col("density")).alias("weight")
-    # The same text in two sources is one example, not two near-duplicates.
-    examples = solved.frame.group_by("content_id", maintain_order=True).agg(
-        pl.col("source", "density").first(), pl.col("count").sum()
-    )
-    crowded = (
-        near_duplicates(examples)
-        .with_columns(weight)
-        .sort("density", "source", "content_id", descending=[True, False, False])
-    )
+    crowded = _crowded(solved)
     if crowded.is_empty():
         return None
-    near = crowded.head(_CROWDED)
-    group = near.filter(_largest_group(StoredVectors(project).of(near), project.settings.pool.kernel_radius))
-    drawn = sample["content_id"].value_counts(name="drawn")
-    shown = group.with_columns(text=texts_of(project, group)).join(drawn, on="content_id", how="left")
-    shown = shown.with_columns(pl.col("drawn").fill_null(0)).sort("drawn", "density", descending=True)
+    (group,) = near_duplicate_groups(project, solved, sample, 1)
     return Crowd(
         candidates=len(crowded),
         weight=crowded["weight"].sum(),
         shared=solved.header.notes["algorithm"] == "knn_kde",
-        group=shown.select("source", "text", "drawn"),
+        group=group.select("source", "text", "drawn"),
         group_weight=group["weight"].sum(),
     )
 
 
-def _largest_group(vectors: np.ndarray, radius: float) -> pl.Series:
-    """Which of ``vectors`` are within ``radius`` of the one that has the most such neighbours."""
+def near_duplicate_groups(
+    project: Project, solved: Artifact, sample: pl.DataFrame, limit: int
+) -> list[pl.DataFrame]:
+    """The ``limit`` largest groups of candidates with mass that are near-duplicates of one among them.
+
+    Rows of a group, drawn ones first: source, content_id, text, density, weight (count / density), probability, drawn
+    (how often). No candidate is in two groups; only the 2,000 most crowded are looked at.
+    """
+    near = _crowded(solved).head(_CROWDED)
+    drawn = sample["content_id"].value_counts(name="drawn")
+    rows = _largest_groups(StoredVectors(project).of(near), project.settings.pool.kernel_radius, limit)
+    table = near.join(drawn, on="content_id", how="left", maintain_order="left")
+    table = table.with_columns(pl.col("drawn").fill_null(0))
+    groups = [table[members].sort("drawn", "density", descending=True) for members in rows]
+    if not groups:
+        return []
+    texts = texts_of(project, pl.concat(groups))
+    starts = np.cumsum([0, *(len(group) for group in groups)])
+    return [group.with_columns(text=texts[int(start) :].head(len(group))) for group, start in zip(groups, starts, strict=False)]
+
+
+def _crowded(solved: Artifact) -> pl.DataFrame:
+    """The examples with mass that have near-duplicates, most crowded first.
+
+    The same text in two sources is one example, not two near-duplicates.
+    """
+    examples = solved.frame.group_by("content_id", maintain_order=True).agg(
+        pl.col("source", "density").first(), pl.col("count", "probability").sum()
+    )
+    weight = (pl.col("count") / pl.col("density")).alias("weight")
+    order = ("density", "source", "content_id")
+    return near_duplicates(examples).with_columns(weight).sort(order, descending=[True, False, False])
+
+
+def _largest_groups(vectors: np.ndarray, radius: float, limit: int) -> list[np.ndarray]:
+    """Row numbers of ``vectors`` within ``radius`` of the one that has the most such neighbours, then of the rest."""
     squares = np.einsum("ij,ij->i", vectors, vectors)
     near = squares[:, None] + squares - 2.0 * vectors @ vectors.T < radius**2
-    return pl.Series(near[near.sum(axis=1).argmax()])
+    groups = []
+    while len(groups) < limit and near.any():
+        members = np.flatnonzero(near[near.sum(axis=1).argmax()])
+        groups.append(members)
+        near[members], near[:, members] = False, False
+    return groups
 
 
 class StoredVectors:

@@ -20,6 +20,7 @@ from tsds_pipeline.settings import corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
+from tsds_pipeline.stages.pool_map import map_pool
 from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, write_atomically
 
 _asset = partial(pipeline_asset, group_name="candidates")
@@ -229,4 +230,25 @@ def pool_summary(
                 "candidates": int(table["candidates"].sum()),
                 "total_weight": float(table["total_weight"].sum()),
             },
+        )
+
+
+@_asset(
+    kinds={"scikitlearn", "parquet"},
+    ins={"candidate_embeddings": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
+)
+def pool_map(
+    context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: dict[str, Artifact]
+):
+    """A flat map of the pool, for the reports of all tasks: where a sample of the candidates lies (t-SNE)."""
+    with Stage.of(context, project) as stage:
+        made_from = {f"candidate_embeddings|{key}": a for key, a in sorted(candidate_embeddings.items())}
+        require_same_versions(made_from)
+        made = map_pool(candidate_embeddings)
+        return stage.result(
+            made.table,
+            made_from,
+            version=content_hash(made.table),
+            payloads={"vectors": made.vectors},
+            metadata={"landmarks": len(made.table)},
         )

@@ -64,6 +64,12 @@ COLUMNS: dict[str, dict[str, Column]] = {
         ),
         "densities_version": _column("Data version of its densities."),
     },
+    "pool_map": {
+        "source": _column("Source of the candidate."),
+        "content_id": _column(_CONTENT_ID, "candidate_embeddings.content_id"),
+        "x": _column("Place on the map; its units mean nothing.", "candidate_embeddings.content_id"),
+        "y": _column("Place on the map; its units mean nothing.", "candidate_embeddings.content_id"),
+    },
     "query_examples": {
         "content_id": _column("Hash of the normalised text (and of the vector, where vectors are given)."),
         "record_id": _column("The query's own id, or a hash of its content."),

@@ -98,12 +98,12 @@ def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
 
 
 def _group(node: str) -> str:
-    """What a step belongs to: the sources, their densities, or one task."""
-    from tsds_pipeline.graph import BY_SOURCE
+    """What a step belongs to: the sources, the pool as a whole, or one task."""
+    from tsds_pipeline.graph import BY_SOURCE, OF_POOL
 
     asset, _, key = node.partition("|")
-    if asset in ("kde_densities", "pool_summary"):
-        return "densities"
+    if asset in ("kde_densities", *OF_POOL):
+        return "pool"
     return "sources" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}"
 
 

@@ -51,8 +51,8 @@ def show(task: str, queries: tuple[str, ...], limit: int) -> None:
     numbers = explainer.numbers(queries) if queries else range(min(QUERIES_SHOWN, summary.queries))
     print_head(summary)
     print_crowd(summary)
-    for number in numbers:
-        print_explanation(explainer.explain(number, limit), summary.queries)
+    for explanation in explainer.explain(numbers, limit):
+        print_explanation(explanation, summary.queries)
     say()
     say(LEGEND, dim=True)
     own = next(one for one in status(observed) if one.node == f"sampled_subset|{task}")

@@ -1,0 +1,111 @@
+"""The versions of each task's sample: what was in them, how good they were, and how one differs from the next.
+
+One file a version, ``storage/selection_history/<task>/<number>-<version>.parquet``. It is a record for people; nothing
+is decided by it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tsds_pipeline.storage import write_atomically
+
+FOLDER = "selection_history"
+
+SCHEMA = {
+    "task": pl.String,
+    "version": pl.String,
+    "number": pl.Int64,
+    "made_at": pl.Datetime("us", "UTC"),
+    "size": pl.Int64,
+    "epochs": pl.Int64,
+    "seed": pl.Int64,
+    "algorithm": pl.String,
+    "alpha": pl.Float64,
+    "kept": pl.Int64,
+    "added": pl.Int64,
+    "dropped": pl.Int64,
+    "content_ids": pl.List(pl.String),
+}
+"""``number`` counts from 1; ``made_at`` is when the version was first seen; ``kept``, ``added`` and ``dropped`` count
+examples against the version before, null for the first. Then follow the quality metrics, a Float64 column each."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a version of a sample differs from the one before; lists of content ids, sorted."""
+
+    kept: tuple[str, ...]
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class History:
+    """The versions of the sample of ``task`` that are on record in ``storage``."""
+
+    def __init__(self, storage: Path, task: str):
+        self._folder, self._task = storage / FOLDER / task, task
+
+    def versions(self) -> pl.DataFrame:
+        """A row a version, oldest first, as in SCHEMA and with the metrics."""
+        tables = [pl.read_parquet(path) for path in self._paths()]
+        return pl.concat(tables, how="diagonal") if tables else pl.DataFrame(schema=SCHEMA)
+
+    def drift(self, sample: pl.DataFrame, version: str) -> Drift | None:
+        """How ``sample``, the version ``version``, differs from the one before; None where it is the first."""
+        before = self._before(version)
+        if before is None:
+            return None
+        old = set(pl.read_parquet(before, columns=["content_ids"])["content_ids"].item())
+        new = set(sample["content_id"])
+        return Drift(*(tuple(sorted(ids)) for ids in (old & new, new - old, old - new)))
+
+    def record(
+        self,
+        sample: pl.DataFrame,
+        version: str,
+        drawn: Mapping[str, Any],
+        solved: Mapping[str, Any],
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Put the version on record; one that is there already keeps its number and time.
+
+        ``drawn`` and ``solved`` are the notes of the sample and of its probabilities.
+        """
+        drift, before, known = self.drift(sample, version), self._before(version), self._recorded(version)
+        number = 1 if before is None else _number(before) + 1
+        made_at = pl.read_parquet(known, columns=["made_at"]).item() if known else datetime.now(UTC)
+        row = {
+            "task": self._task,
+            "version": version,
+            "number": number,
+            "made_at": made_at,
+            **{name: drawn[name] for name in ("size", "epochs", "seed")},
+            **{name: solved[name] for name in ("algorithm", "alpha")},
+            **{name: len(getattr(drift, name)) if drift else None for name in ("kept", "added", "dropped")},
+            "content_ids": sorted(set(sample["content_id"])),
+        }
+        schema = {**SCHEMA, **dict.fromkeys(metrics, pl.Float64)}
+        table = pl.DataFrame([{**row, **metrics}], schema=schema)
+        write_atomically(self._folder / f"{number:06d}-{version}.parquet", table.write_parquet)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob("[0-9]*-*.parquet"))
+
+    def _recorded(self, version: str) -> Path | None:
+        """The latest file, if it is of ``version``: one that comes back after another is new."""
+        paths = self._paths()
+        return paths[-1] if paths and paths[-1].stem.partition("-")[2] == version else None
+
+    def _before(self, version: str) -> Path | None:
+        """The file of the version before ``version``."""
+        others = [path for path in self._paths() if path != self._recorded(version)]
+        return others[-1] if others else None
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.partition("-")[0])
