@@ -44,17 +44,17 @@ def source_index(n: int, seed: int) -> SourceIndex:
     return SourceIndex(table, vectors, ExactSearch(RowStack([vectors])) if n else None)
 
 
-def stored_pool(uniform: bool) -> tuple[StoredPool, np.ndarray, np.ndarray]:
+def stored_pool(uniform: bool, queries: np.ndarray = QUERIES) -> tuple[StoredPool, np.ndarray, np.ndarray]:
     """The pool, and the same vectors and counts in one array each."""
     indexes = {key: source_index(n, seed) for seed, (key, n) in enumerate(SIZES.items())}
     parts = []
     for key, index in indexes.items():
         found = kernel_densities(key, indexes, RADIUS).table
-        parts.append(SourcePart(key, index, found, query_neighbors("t", key, QUERIES, index, found)))
+        parts.append(SourcePart(key, index, found, query_neighbors("t", key, queries, index, found)))
     filled = [index for index in indexes.values() if len(index.table)]
     vectors = np.concatenate([index.vectors for index in filled])
     counts = np.concatenate([index.table["count"].to_numpy() for index in filled])
-    return StoredPool("t", parts, QUERIES, uniform=uniform), vectors, counts
+    return StoredPool("t", parts, queries, uniform=uniform), vectors, counts
 
 
 def prepared(vectors: np.ndarray, counts: np.ndarray) -> PreparedPool:

@@ -12,14 +12,14 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries, read_test_texts
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
+from tsds_pipeline.graph import Observed, require_same_versions
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
 from tsds_pipeline.stages.neighbors import recall
-from tsds_pipeline.stages.pool import SourcePart, StoredPool
+from tsds_pipeline.stages.pool import made_node, open_pool, stored_parts
 from tsds_pipeline.stages.probabilities import alpha_for, figures, probability_table, solve_task, wanted_size
 from tsds_pipeline.stages.sample import (
     certain_share,
@@ -136,7 +136,7 @@ def selection_probabilities(
         made_from |= {"pool_summary": pool_summary, f"query_embeddings|{task}": query_embeddings}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
-        pool = _pool(stage.observed, task, made_from)
+        pool = open_pool(stage.observed, task, made_from)
         solved = solve_task(task, settings, pool)
         corpora = _corpora(stage.observed, task, made_from)
         table = probability_table(pool, solved.solution, query_embeddings.frame["record_id"], corpora)
@@ -222,39 +222,14 @@ def _test_texts(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
 def _corpora(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:
     """The records of the sources of ``task``, by source."""
     return {
-        source: _of(made, f"candidate_corpus|{source}").scan() for source in observed.candidate_sources(task)
-    }
-
-
-def _of(made: Mapping[str, Artifact], node: str) -> Artifact:
-    """``made[node]``; a source that is in the folder but not in Dagster yet is told so."""
-    if node not in made:
-        raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`")
-    return made[node]
-
-
-def _pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:
-    """The candidates of ``task`` out of the artifacts ``made``, by node."""
-    parts = [
-        SourcePart(
-            source,
-            open_index(_of(made, f"faiss_index|{source}")),
-            _of(made, f"kde_densities|{source}").frame,
-            _of(made, f"query_neighbors|{source}|{task}").frame,
-        )
+        source: made_node(made, f"candidate_corpus|{source}").scan()
         for source in observed.candidate_sources(task)
-    ]
-    uniform = observed.project.settings.resolved_task(task).algorithm != "knn_kde"
-    return StoredPool(task, parts, made[f"query_embeddings|{task}"].vectors, uniform=uniform)
+    }
 
 
 def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float) -> TsdsError:
     """The error that says how many have mass and what would give enough; only then is the pool opened."""
-    base, sources = observed.project.storage, observed.candidate_sources(task)
-    needed = [f"{asset}|{source}" for asset in ("faiss_index", "kde_densities") for source in sources]
-    needed += [f"query_neighbors|{source}|{task}" for source in sources] + [f"query_embeddings|{task}"]
-    found = {node: stored(base, node) for node in needed}
-    pool = _pool(observed, task, {node: artifact for node, artifact in found.items() if artifact})
+    pool = open_pool(observed, task, stored_parts(observed, task))
     wider = alpha_for(observed.project.settings.resolved_task(task), pool, size)
     way_out = (
         f"alpha = {rounded_down(wider, 4)} would reach the size" if wider is not None else "there are no more"

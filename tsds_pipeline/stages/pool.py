@@ -5,7 +5,7 @@ searched in the sources' indexes, only for the rows that need them. Candidates a
 source, in the order of the source keys.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,10 @@ import polars as pl
 from tsds_pipeline.core.arrays import all_distances
 from tsds_pipeline.core.neighbors import Neighbors, sort_rows
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.stages.index import SourceIndex
+from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
+from tsds_pipeline.stages.index import SourceIndex, open_index
 from tsds_pipeline.stages.neighbors import DEPTH
+from tsds_pipeline.storage import Artifact
 
 
 @dataclass(frozen=True)
@@ -116,3 +118,42 @@ class StoredPool:
         """Source key of each of ``candidates``."""
         owner = np.searchsorted(self.starts, candidates, side="right") - 1
         return pl.Series("source", [part.key for part in self.parts], dtype=pl.String)[owner]
+
+
+def open_pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:
+    """The candidates of ``task`` out of the artifacts ``made``, by node."""
+    parts = [
+        SourcePart(
+            source,
+            open_index(made_node(made, f"faiss_index|{source}")),
+            made_node(made, f"kde_densities|{source}").frame,
+            made_node(made, f"query_neighbors|{source}|{task}").frame,
+        )
+        for source in observed.candidate_sources(task)
+    ]
+    uniform = observed.project.settings.resolved_task(task).algorithm != "knn_kde"
+    return StoredPool(task, parts, made[f"query_embeddings|{task}"].vectors, uniform=uniform)
+
+
+def read_pool(observed: Observed, task: str) -> StoredPool:
+    """The same out of what is stored; TsdsError where that is not all there, or does not belong together."""
+    made = stored_parts(observed, task)
+    made_node(made, f"query_embeddings|{task}")
+    require_same_versions(made)
+    return open_pool(observed, task, made)
+
+
+def stored_parts(observed: Observed, task: str) -> dict[str, Artifact]:
+    """Those of the artifacts behind the pool of ``task`` that are there, by node."""
+    sources = observed.candidate_sources(task)
+    nodes = [f"{asset}|{source}" for asset in ("faiss_index", "kde_densities") for source in sources]
+    nodes += [f"query_neighbors|{source}|{task}" for source in sources] + [f"query_embeddings|{task}"]
+    found = {node: stored(observed.project.storage, node) for node in nodes}
+    return {node: artifact for node, artifact in found.items() if artifact is not None}
+
+
+def made_node(made: Mapping[str, Artifact], node: str) -> Artifact:
+    """``made[node]``; a source that is in the folder but not made yet is told so."""
+    if node not in made:
+        raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`")
+    return made[node]

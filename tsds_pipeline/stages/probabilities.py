@@ -23,6 +23,7 @@ from tsds_pipeline.core.transport import (
 )
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import ResolvedTask
+from tsds_pipeline.stages.holdout import QueriesOfPool
 from tsds_pipeline.stages.pool import StoredPool
 from tsds_pipeline.stages.sample import sampling_units
 
@@ -51,8 +52,8 @@ class Solved:
     warnings: list[str]
 
 
-def solve_task(task: str, settings: ResolvedTask, pool: StoredPool) -> Solved:
-    """The optimal plan of ``task`` over ``pool``."""
+def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPool) -> Solved:
+    """The optimal plan of ``task`` over ``pool``, or of some of its queries."""
     queries, options = len(pool.queries), _options(settings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
