@@ -5,7 +5,7 @@ from functools import partial
 
 import dagster as dg
 
-from tsds_pipeline.assets import candidates, tasks
+from tsds_pipeline.assets import candidates, reports, tasks
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.orchestration.automation import condition, sensors
 from tsds_pipeline.orchestration.inputs import input_specs
@@ -21,7 +21,7 @@ def definitions(root: str | None = None) -> dg.Definitions:
     settings = _settings(root)
     running = os.environ.get(AUTOMATION) == "on"
     project = ProjectResource(root=root)
-    assets = dg.load_assets_from_modules([candidates, tasks], automation_condition=condition(root))
+    assets = dg.load_assets_from_modules([candidates, tasks, reports], automation_condition=condition(root))
     owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))
     return dg.Definitions(
         assets=dg.map_asset_specs(owned, [*input_specs(), *assets]),

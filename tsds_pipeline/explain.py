@@ -51,10 +51,25 @@ class Explainer:
         self._queries, self._vectors = examples.frame, embedded.vectors
         self._candidate_vectors = StoredVectors(project)
 
+    @property
+    def record_ids(self) -> list[str]:
+        """Of the queries, in order."""
+        return self._queries["record_id"].to_list()
+
+    @property
+    def query_texts(self) -> list[str]:
+        """In order."""
+        return self._queries["text"].to_list()
+
+    @property
+    def neighborhood_sizes(self) -> np.ndarray:
+        """How many candidates each query gives mass to explicitly, (M,): beside them a background reaches all."""
+        queries = self._table.select(pl.col("plan").list.eval(pl.element().struct.field("query")).explode())
+        return np.bincount(queries["plan"].drop_nulls().to_numpy(), minlength=len(self._queries))
+
     def numbers(self, wanted: Iterable[str]) -> list[int]:
         """The queries, from 0, that ``wanted`` names: by record id, else by number from 1, or "all"."""
-        ids = self._queries["record_id"].to_list()
-        return [number for name in wanted for number in self._numbers(name, ids)]
+        return [number for name in wanted for number in self._numbers(name, self.record_ids)]
 
     def _numbers(self, name: str, ids: list[str]) -> list[int]:
         if name in ids:

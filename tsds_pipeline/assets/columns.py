@@ -5,6 +5,8 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
+from tsds_pipeline.stages.comparison import METRICS
+
 
 class Column(NamedTuple):
     """``made_from`` names columns upstream, as "asset.column"."""
@@ -25,6 +27,11 @@ _DENSITY = "Kernel density under the whole pool: near-duplicates, itself and its
 _PROBABILITY = "How probable the example is in the task's training set; all of a task sum to 1."
 _NEAREST = "Record id of the query that is nearest."
 _DISTANCE = "Plain L2 distance to the nearest query."
+
+_METRICS = {
+    name: _column(f"{metric.meaning}; {metric.better} is better.", "sampled_subset.content_id")
+    for name, metric in METRICS.items()
+}
 
 COLUMNS: dict[str, dict[str, Column]] = {
     "candidate_corpus": {
@@ -122,6 +129,16 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "copies": _column("All records with this text: source and id.", "candidate_corpus.record_ids"),
         "record": _column("All fields of the first record, as JSON.", "candidate_corpus.variants"),
         "variants": _column("Records with this text but other fields, as JSON.", "candidate_corpus.variants"),
+    },
+    "selection_report": {
+        "method": _column("What selected: the task's own settings (selection), or a baseline."),
+        "fold": _column("Which part of the queries was held back and judged it."),
+        **_METRICS,
+    },
+    "selection_comparison": {
+        "method": _column("What selected: the task's own settings (selection), or a baseline."),
+        "fold": _column("Which part of the queries was held back and judged it."),
+        **_METRICS,
     },
 }
 # What follows in a sample are the fields of the user's own records.

@@ -138,7 +138,7 @@ def selection_probabilities(
         settings = stage.settings.resolved_task(task)
         pool = open_pool(stage.observed, task, made_from)
         solved = solve_task(task, settings, pool)
-        corpora = _corpora(stage.observed, task, made_from)
+        corpora = corpora_of(stage.observed, task, made_from)
         table = probability_table(pool, solved.solution, query_embeddings.frame["record_id"], corpora)
         said = figures(settings, pool, solved, table)
         return stage.result(
@@ -184,7 +184,7 @@ def sampled_subset(
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
         drawn = draw_examples(task, settings, size, units, again)
-        sample = with_records(drawn, _corpora(stage.observed, task, made_from))
+        sample = with_records(drawn, corpora_of(stage.observed, task, made_from))
         certain = certain_share(settings, size, units)
         drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "redraws": again}
         drawn_as["certain_share"] = certain
@@ -198,7 +198,7 @@ def sampled_subset(
             preview=sample.select("text", "probability", "distance", "source", "id"),
             check_results=[
                 checks.sample_size(task, sample, settings, size),
-                checks.no_query_text(sample, query_examples.frame["text"], *_test_texts(stage, task)),
+                checks.no_query_text(sample, query_examples.frame["text"], *test_texts_of(stage, task)),
                 checks.result(checks.UP_TO_DATE),
             ],
         )
@@ -207,19 +207,19 @@ def sampled_subset(
         return result
 
 
-def _test_texts(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
+def test_texts_of(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
     """The texts of the task's test set, if it has one, and why they cannot be read."""
     files, settings = stage.observed.scan.tests.get(task), stage.settings
     if files is None:
         return (), None
     template, max_chars = settings.resolved_task(task).text, settings.corpus.max_chars
     try:
-        return read_test_texts(files.require(), template=template, max_chars=max_chars), None
+        return readtest_texts_of(files.require(), template=template, max_chars=max_chars), None
     except TsdsError as error:
         return (), str(error)
 
 
-def _corpora(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:
+def corpora_of(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:
     """The records of the sources of ``task``, by source."""
     return {
         source: made_node(made, f"candidate_corpus|{source}").scan()

@@ -24,38 +24,46 @@ CHOSEN, QUERIES, OTHER, RANDOM = "#2f7fc1", "#e0701a", "#9a9a9a", "#7a9a3a"
 _INK, _GRID = "#1a1a1b", "#d7d7d8"
 _IN_PAGE = {_INK: "var(--ink)", _GRID: "var(--grid)"}
 _WIDTH = 8.0
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+}
 _SVG = "http://www.w3.org/2000/svg"
 _LONGEST_NAME = 28
 
 
 def figure(height: float, panels: int = 1, **options: object) -> tuple["Figure", list["Axes"]]:
     """An empty picture of the page's width, ``height`` inches high, with ``panels`` side by side."""
+    return grid(panels, panels, height, **options)
+
+
+def grid(panels: int, columns: int, height: float, **options: object) -> tuple["Figure", list["Axes"]]:
+    """An empty picture of the page's width, with ``panels`` of ``height`` inches in rows of ``columns``."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
-        "font.family": "sans-serif",
-        "font.size": 9.5,
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
-        "axes.edgecolor": _GRID,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": _GRID,
-        "grid.linewidth": 0.6,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-        "legend.frameon": False,
-        "text.parse_math": False,
-    }
-    with matplotlib.rc_context(style):
-        made = Figure(figsize=(_WIDTH, height), layout="constrained")
-        axes = made.subplots(1, panels, squeeze=False, **options)[0]
-    return made, list(axes)
+    rows = -(-panels // columns)
+    with matplotlib.rc_context(_STYLE):
+        made = Figure(figsize=(_WIDTH, height * rows), layout="constrained")
+        axes = made.subplots(rows, columns, squeeze=False, **options).ravel()
+    for rest in axes[panels:]:
+        rest.remove()
+    return made, list(axes[:panels])
 
 
 def pool_map(

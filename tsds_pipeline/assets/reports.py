@@ -1,0 +1,183 @@
+"""Assets to judge a selection by: the report of each task, and what other methods would have selected."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from tsds_pipeline.assets.stage import Stage, pipeline_asset
+from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, test_texts_of
+from tsds_pipeline.core.baselines import METHODS
+from tsds_pipeline.graph import require_same_versions
+from tsds_pipeline.leaks import leaks
+from tsds_pipeline.orchestration.partitions import TASKS
+from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.report.comparison import draw_comparison
+from tsds_pipeline.report.selection import TITLES, Material, page_path, write_report
+from tsds_pipeline.stages.comparison import METRICS, OWN, Comparison, intrinsic, mean_metrics, verdict_table
+from tsds_pipeline.stages.history import History
+from tsds_pipeline.stages.pool import open_pool
+from tsds_pipeline.stages.pool_map import PoolMap
+from tsds_pipeline.storage import Artifact, content_hash
+from tsds_pipeline.summary import StoredVectors
+
+REPORTED = (OWN, "top_k", "random")
+_READ = {
+    name: dg.AssetIn(partition_mapping=EVERY_SOURCE)
+    for name in ("faiss_index", "kde_densities", "candidate_corpus")
+}
+_asset = partial(pipeline_asset, group_name="reports", partitions_def=TASKS, ins=_READ)
+
+
+@_asset(kinds={"matplotlib", "html"})
+def selection_report(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    sampled_subset: Artifact,
+    pool_map: Artifact,
+    selection_probabilities: Artifact,
+    query_examples: Artifact,
+    query_embeddings: Artifact,
+    query_neighbors: dict[str, Artifact],
+    faiss_index: dict[str, Artifact],
+    kde_densities: dict[str, Artifact],
+    candidate_corpus: dict[str, Artifact],
+):
+    """A page on the task's selection, reports/<task>.html, with its quality by held-back queries; and its history."""
+    with Stage.of(context, project) as stage:
+        task = context.partition_key
+        made_from = {
+            **_by_task(task, sampled_subset=sampled_subset, selection_probabilities=selection_probabilities),
+            **_by_task(task, query_examples=query_examples, query_embeddings=query_embeddings),
+            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus, task=task),
+            "pool_map": pool_map,
+        }
+        require_same_versions(made_from)
+        compared = _comparison(stage, task, made_from)
+        verdicts = compared.verdicts(REPORTED) if compared.possible else []
+        own = _own_metrics(stage, task, sampled_subset, selection_probabilities, query_examples.frame["text"])
+        table = verdict_table(verdicts)
+        metrics = {**_means(table, OWN), **own}
+        history = History(stage.observed.project.storage, task)
+        solved, drawn = selection_probabilities.header.notes, sampled_subset.header.notes
+        history.record(sampled_subset.frame, sampled_subset.version, drawn, solved, metrics)
+        drift = history.drift(sampled_subset.frame, sampled_subset.version)
+        version = content_hash(sampled_subset.version, pool_map.version)
+        pictures = write_report(
+            Material(
+                project=stage.observed.project,
+                task=task,
+                version=version,
+                sample=sampled_subset,
+                solved=selection_probabilities,
+                queries=query_embeddings,
+                pool_map=PoolMap(pool_map.frame, pool_map.vectors),
+                verdicts=verdicts,
+                own=own,
+                drift=drift,
+                versions=history.versions(),
+            )
+        )
+        page = page_path(stage.observed.project, task)
+        moved = {name: len(getattr(drift, name)) for name in ("kept", "added", "dropped")} if drift else {}
+        return stage.result(
+            table,
+            made_from,
+            version=version,
+            notes=metrics,
+            metadata={"page": dg.MetadataValue.path(str(page)), **moved, **metrics, **_shown(pictures)},
+        )
+
+
+@_asset(kinds={"matplotlib", "scipy"})
+def selection_comparison(
+    context: dg.AssetExecutionContext,
+    project: ProjectResource,
+    sampled_subset: Artifact,
+    selection_probabilities: Artifact,
+    query_examples: Artifact,
+    query_embeddings: Artifact,
+    query_neighbors: dict[str, Artifact],
+    faiss_index: dict[str, Artifact],
+    kde_densities: dict[str, Artifact],
+    candidate_corpus: dict[str, Artifact],
+):
+    """What other methods would have selected under the same budget, judged by held-back queries; made on demand."""
+    with Stage.of(context, project) as stage:
+        task = context.partition_key
+        made_from = {
+            **_by_task(task, sampled_subset=sampled_subset, selection_probabilities=selection_probabilities),
+            **_by_task(task, query_examples=query_examples, query_embeddings=query_embeddings),
+            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus, task=task),
+        }
+        require_same_versions(made_from)
+        with progress_bar(f"methods for {task}, by parts of the queries", context.log.info) as progress:
+            verdicts = _comparison(stage, task, made_from).verdicts((OWN, *METHODS), progress)
+        table = verdict_table(verdicts)
+        means = mean_metrics(table)
+        titled = means.with_columns(pl.col("method").replace(TITLES))
+        picture = draw_comparison(table)
+        return stage.result(
+            table, made_from, content=(table,), metadata=_shown({"comparison": picture}), preview=titled
+        )
+
+
+def _comparison(stage: Stage, task: str, made_from: Mapping[str, Artifact]) -> Comparison:
+    texts, _ = test_texts_of(stage, task)
+    return Comparison(
+        task,
+        stage.settings.resolved_task(task),
+        open_pool(stage.observed, task, made_from),
+        made_from[f"query_examples|{task}"].frame,
+        corpora_of(stage.observed, task, made_from),
+        made_from[f"sampled_subset|{task}"].header.notes["size"],
+        stage.settings.pool.kernel_radius,
+        texts,
+    )
+
+
+def _own_metrics(
+    stage: Stage, task: str, sample: Artifact, solved: Artifact, query_texts: pl.Series
+) -> dict[str, float]:
+    """The metrics of the first epoch of the sample itself, which knew all queries."""
+    first = sample.frame.filter(pl.col("epoch") == 0)
+    vectors = StoredVectors(stage.observed.project).of(first)
+    texts, _ = test_texts_of(stage, task)
+    found = {
+        **intrinsic(vectors, first["content_id"].rank("dense").to_numpy(), stage.settings.pool.kernel_radius),
+        "effective_sample_size": solved.header.notes["effective_size"],
+        "leaks": float(len(leaks(first["text"].to_list(), [*query_texts, *texts]))),
+    }
+    return {name: found[name] for name in METRICS if name in found}
+
+
+def _means(table: pl.DataFrame, method: str) -> dict[str, float]:
+    row = mean_metrics(table.filter(pl.col("method") == method)).to_dicts()
+    return {name: value for name in METRICS if row and (value := row[0][name]) is not None}
+
+
+def _by_task(task: str, **artifacts: Artifact) -> dict[str, Artifact]:
+    return {f"{asset}|{task}": artifact for asset, artifact in artifacts.items()}
+
+
+def _by_source(
+    neighbors: Mapping[str, Artifact],
+    index: Mapping[str, Artifact],
+    densities: Mapping[str, Artifact],
+    corpus: Mapping[str, Artifact],
+    *,
+    task: str,
+) -> dict[str, Artifact]:
+    found = {f"query_neighbors|{key}": artifact for key, artifact in neighbors.items()}
+    assert all(key.endswith(f"|{task}") for key in found)
+    for name, artifacts in (("faiss_index", index), ("kde_densities", densities), ("candidate_corpus", corpus)):
+        found |= {f"{name}|{key}": artifact for key, artifact in artifacts.items()}
+    return dict(sorted(found.items()))
+
+
+def _shown(pictures: Mapping[str, str]) -> dict[str, Any]:
+    """Pictures as metadata that the UI shows."""
+    return {f"picture_{name}": dg.MetadataValue.md(f"![{name}]({uri})") for name, uri in pictures.items()}

@@ -1,0 +1,45 @@
+"""Self-contained HTML pages: no script, nothing loaded, every text from data escaped."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from tsds_pipeline.storage import write_atomically
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = "reports"
+_HEAD = 1000
+
+
+def svg(picture: str) -> Markup:
+    """A picture of ``pictures.as_svg``, to stand in a page as it is."""
+    return Markup(picture)  # noqa: S704 - made by us; texts in it are escaped there
+
+
+def write_page(path: Path, template: str, version: str, **values: Any) -> None:
+    """Fill in ``template``, an HTML file of this folder, and write it to ``path``, which names ``version``."""
+    page = _environment().get_template(template).render(version=version, **values)
+    write_atomically(path, lambda target: target.write_text(page, "utf-8", newline="\n"))
+
+
+def version_of(path: Path) -> str | None:
+    """The version that the page at ``path`` names; None where there is no such page."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = re.search(r'name="tsds-version" content="([^"]*)"', file.read(_HEAD))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found and found[1]
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    return Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
