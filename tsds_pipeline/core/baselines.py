@@ -1,0 +1,263 @@
+"""Ways to select, under one interface: the plans of this project and what they are compared with.
+
+``METHODS`` maps a name to a function of (target, size, rng) that gives ``size`` distinct candidates, int64, of distinct
+sampling units, in the order of the method. Each raises ValueError where it cannot. They look at a ``Target``, which the
+pools of ``array_pool`` and the pipeline's serve alike, and hold the distances of one block or one depth at a time.
+
+| name | it takes |
+| --- | --- |
+| random | any |
+| top_k | the candidates with the smallest distance to any query |
+| round_robin | each query in turn its nearest candidate not taken yet (RDS+, Ivison et al. 2025) |
+| round_robin_deduplicated | the same, passing over what lies within the kernel radius of one taken |
+| dsir | a sample without replacement by the importance weights of n-grams (DSIR, Xie et al., NeurIPS 2023) |
+| knn_uniform, knn_tv, knn_kde | a Pareto draw from the optimal plan, alpha "auto" (TSDS, Liu et al., NeurIPS 2024) |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from tsds_pipeline.core.arrays import row_blocks
+from tsds_pipeline.core.pool import CandidatePool
+from tsds_pipeline.core.sampling import draw
+from tsds_pipeline.core.transport import by_unit, solve_auto
+
+_FIRST_DEPTH = 64
+# Pairs of queries and neighbours that are held at once.
+_PAIRS_AT_ONCE = 2**22
+# Of the pool, as in the authors' code, and of the target, their "Laplace smoothing" for small ones.
+_POOL_PROBABILITY, _TARGET_COUNT = 1e-8, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a method may look at: the queries of one task and its N candidates."""
+
+    queries: np.ndarray
+    """(M, dim) float32."""
+    pool: CandidatePool
+    """The candidates, weighted by n_j / rho_j."""
+    uniform: CandidatePool
+    """The same candidates in the same order, weighted by n_j."""
+    vectors: Callable[[np.ndarray], np.ndarray]
+    """Vectors of the candidates (c,), float32 (c, dim)."""
+    units: np.ndarray | None = None
+    """Sampling unit of each candidate, 0 to U - 1, int (N,): the same text in two sources is one. None: N units."""
+    kernel_radius: float = 0.1
+    """h, a plain distance."""
+    log_weights: np.ndarray | None = None
+    """DSIR's logarithms of importance weights, (N,); see ``log_importance_weights``."""
+
+    @cached_property
+    def unit_of(self) -> np.ndarray:
+        """Sampling unit of each candidate, (N,)."""
+        return np.arange(self.pool.size) if self.units is None else self.units
+
+    @cached_property
+    def first_of_unit(self) -> np.ndarray:
+        """The first candidate of each sampling unit, (U,)."""
+        units, first = np.unique(self.unit_of, return_index=True)
+        if units[0] != 0 or units[-1] != len(units) - 1:
+            raise ValueError(f"units must be numbered from 0 without gaps, got {units[0]} to {units[-1]}")
+        return first
+
+    def check(self, size: int) -> None:
+        """ValueError where there are no ``size`` sampling units."""
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+        if size > len(self.first_of_unit):
+            raise ValueError(
+                f"{size} examples were asked for but there are only {len(self.first_of_unit)} candidates"
+            )
+
+
+def random_sample(target: Target, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Every set of ``size`` sampling units with the same probability."""
+    target.check(size)
+    return target.first_of_unit[rng.permutation(len(target.first_of_unit))[:size]]
+
+
+def top_k(target: Target, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The candidates with the smallest distance to any query, ties by candidate order."""
+    target.check(size)
+    n = target.pool.size
+    best = np.full(n, np.inf)
+    pending, depth, limit = np.arange(len(target.queries)), _FIRST_DEPTH, np.inf
+    while len(pending):
+        last = []
+        for start, stop in row_blocks(len(pending), min(depth, n), _PAIRS_AT_ONCE):
+            distances, indices = (
+                found[:, :depth] for found in target.pool.nearest(pending[start:stop], depth)
+            )
+            found = indices >= 0
+            np.minimum.at(best, indices[found], distances[found])
+            # Nothing beyond: all candidates are there, or the search finds no more.
+            whole = ~found.all(axis=1) | (depth >= n)
+            last.append(np.where(whole, np.inf, distances[:, -1]))
+        order = _distinct(np.argsort(best, kind="stable")[: np.count_nonzero(np.isfinite(best))], target)[
+            :size
+        ]
+        limit = best[order[-1]] if len(order) == size else np.inf
+        # What a row has not shown yet is at least as far as its last one.
+        pending, depth = pending[np.concatenate(last) <= min(limit, np.finfo(float).max)], 2 * depth
+    return _enough(order, size)
+
+
+def round_robin(
+    target: Target, size: int, rng: np.random.Generator, *, deduplicated: bool = False
+) -> np.ndarray:
+    """Each query in turn takes its nearest candidate not taken yet, ties by candidate order.
+
+    Where ``deduplicated``, a candidate within the kernel radius of one taken is passed over.
+    """
+    target.check(size)
+    ranking = _Ranking(target)
+    closed = np.zeros(len(target.first_of_unit), dtype=bool)
+    taken = _Taken(size, target)
+    chosen: list[int] = []
+    rows = list(range(len(target.queries)))
+    while rows and len(chosen) < size:
+        left = []
+        for row in rows:
+            while (candidate := ranking.next_open(row, closed)) is not None:
+                closed[target.unit_of[candidate]] = True
+                if not deduplicated or taken.add(candidate):
+                    break
+            if candidate is None:
+                continue
+            left.append(row)
+            chosen.append(candidate)
+            if len(chosen) == size:
+                break
+        rows = left
+    return _enough(np.array(chosen, dtype=np.int64), size)
+
+
+def dsir(target: Target, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The ``size`` largest log weights after independent Gumbel noise is added: a sample without replacement.
+
+    A sampling unit counts once, with the weight of its first candidate.
+    """
+    target.check(size)
+    if target.log_weights is None:
+        raise ValueError("dsir needs log_weights: see log_importance_weights")
+    keys = target.log_weights[target.first_of_unit] + rng.gumbel(size=len(target.first_of_unit))
+    return target.first_of_unit[np.argsort(-keys, kind="stable")[:size]]
+
+
+def transport_draw(target: Target, size: int, rng: np.random.Generator, *, algorithm: str) -> np.ndarray:
+    """A Pareto draw from the plan of ``algorithm`` at the largest alpha with an effective sample size of ``size``."""
+    target.check(size)
+    pool = target.pool if algorithm == "knn_kde" else target.uniform
+    solution = solve_auto(pool, len(target.queries), size, algorithm=algorithm, units=target.units)
+    units = draw(by_unit(solution.probabilities, target.units), size, rng=rng)[0]
+    return target.first_of_unit[units]
+
+
+Method = Callable[[Target, int, np.random.Generator], np.ndarray]
+METHODS: dict[str, Method] = {
+    "random": random_sample,
+    "top_k": top_k,
+    "round_robin": round_robin,
+    "round_robin_deduplicated": partial(round_robin, deduplicated=True),
+    "dsir": dsir,
+    "knn_uniform": partial(transport_draw, algorithm="knn_uniform"),
+    "knn_tv": partial(transport_draw, algorithm="knn_tv"),
+    "knn_kde": partial(transport_draw, algorithm="knn_kde"),
+}
+
+
+def log_importance_weights(pool_counts: csr_matrix, target_counts: csr_matrix) -> np.ndarray:
+    """Logarithm of p_target(x) / p_pool(x) of each candidate x as a bag of n-grams, float64 (N,).
+
+    ``pool_counts`` (N, buckets) and ``target_counts`` (M, buckets) count the n-grams of each text. Both distributions
+    are those of all n-grams of their side; one n-gram is added to every bucket of the target and 1e-8 to every
+    probability of the pool. DSIR, Xie et al., NeurIPS 2023, section 4.
+    """
+    if pool_counts.shape[1] != target_counts.shape[1]:
+        raise ValueError(
+            f"counts must be of the same buckets, got {pool_counts.shape[1]} and {target_counts.shape[1]}"
+        )
+    pool, target = (
+        np.asarray(counts.sum(axis=0), dtype=np.float64).ravel() for counts in (pool_counts, target_counts)
+    )
+    if not pool.sum():
+        raise ValueError("the pool has no n-grams")
+    target += _TARGET_COUNT
+    ratio = np.log(target / target.sum()) - np.log(pool / pool.sum() + _POOL_PROBABILITY)
+    return np.asarray(pool_counts @ ratio).ravel()
+
+
+class _Ranking:
+    """The candidates of each query in order of distance, searched as deep as somebody asks."""
+
+    def __init__(self, target: Target):
+        self._target, self._depth = target, _FIRST_DEPTH
+        self._at = np.zeros(len(target.queries), dtype=np.int64)
+        self._indices = self._fetch(np.arange(len(target.queries)), self._depth)
+
+    def next_open(self, row: int, closed: np.ndarray) -> int | None:
+        """The nearest candidate of query ``row`` whose unit is not ``closed`` (U,); None where there is none."""
+        while True:
+            rest = self._indices[row][self._at[row] :]
+            is_open = ~closed[self._target.unit_of[rest]]
+            if is_open.any():
+                self._at[row] += int(np.argmax(is_open))
+                return int(self._indices[row][self._at[row]])
+            self._at[row] += len(rest)
+            if not self._deepen(row):
+                return None
+
+    def _deepen(self, row: int) -> bool:
+        """Twice as deep for ``row`` and all others that are past half of what they have; False where it was all."""
+        have = len(self._indices[row])
+        depth = 2 * have
+        lengths = np.array([len(found) for found in self._indices])
+        rows = np.flatnonzero((lengths == have) & (2 * self._at >= have))
+        for one, found in zip(rows, self._fetch(rows, depth), strict=True):
+            self._indices[one] = found
+        return len(self._indices[row]) > have
+
+    def _fetch(self, rows: np.ndarray, depth: int) -> list[np.ndarray]:
+        found = []
+        for start, stop in row_blocks(len(rows), min(depth, self._target.pool.size), _PAIRS_AT_ONCE):
+            near = self._target.pool.nearest(rows[start:stop], depth).indices[:, :depth]
+            found += [row[row >= 0].astype(np.int32) for row in near]
+        return found
+
+
+class _Taken:
+    """The vectors of the candidates taken so far, none within the kernel radius of another."""
+
+    def __init__(self, size: int, target: Target):
+        self._target, self._count = target, 0
+        self._rows = np.empty((size, target.queries.shape[1]))
+        self._squared = np.empty(size)
+
+    def add(self, candidate: int) -> bool:
+        """Whether ``candidate`` is farther than the kernel radius from all taken, and is taken, too."""
+        n = self._count
+        row = self._target.vectors(np.array([candidate]))[0].astype(np.float64)
+        squared = row @ row
+        if (self._squared[:n] + squared - 2 * (self._rows[:n] @ row) <= self._target.kernel_radius**2).any():
+            return False
+        self._rows[n], self._squared[n], self._count = row, squared, n + 1
+        return True
+
+
+def _distinct(order: np.ndarray, target: Target) -> np.ndarray:
+    """``order`` (candidates) without those whose sampling unit came before."""
+    if target.units is None:
+        return order
+    _, first = np.unique(target.units[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def _enough(chosen: np.ndarray, size: int) -> np.ndarray:
+    if len(chosen) < size:
+        raise ValueError(f"{size} examples were asked for but only {len(chosen)} could be taken")
+    return chosen.astype(np.int64)
