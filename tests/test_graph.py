@@ -49,7 +49,7 @@ def test_the_partitions_are_the_same(observed):
 
 def test_every_node_comes_once_and_after_its_upstream(observed):
     order = list(nodes(observed))
-    assert len(order) == len(set(order)) == 2 * 4 + 1 + 2 * (4 + 2)
+    assert len(order) == len(set(order)) == 2 * 4 + 2 + 2 * (4 + 3)
     seen = set(observed.versions)
     for node in order:
         assert set(upstream(node, observed)) <= seen
@@ -59,7 +59,7 @@ def test_every_node_comes_once_and_after_its_upstream(observed):
 def test_every_asset_says_what_it_is():
     for spec in definitions().resolve_all_asset_specs():
         assert spec.description, spec.key
-        assert spec.group_name in ("inputs", "candidates", "tasks")
+        assert spec.group_name in ("inputs", "candidates", "tasks", "reports")
 
 
 def test_the_results_are_tagged():

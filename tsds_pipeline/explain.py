@@ -84,7 +84,7 @@ class Explainer:
         )
 
     def explain(self, numbers: Sequence[int], limit: int) -> list[Explanation]:
-        """For each of the queries ``numbers`` (from 0), the ``limit`` nearest of the candidates that it gives mass to."""
+        """The ``limit`` nearest of the candidates that each of the queries ``numbers`` (from 0) gives mass to."""
         found = [self._nearest(number, limit) for number in numbers]
         shown = pl.concat([candidates.select("source", "content_id") for _, candidates in found])
         texts = shown.unique(maintain_order=True)
@@ -92,8 +92,20 @@ class Explainer:
         explanations = []
         for number, (with_mass, candidates) in zip(numbers, found, strict=True):
             row = self._queries.row(number, named=True)
-            candidates = candidates.join(texts, on=["source", "content_id"], how="left", maintain_order="left")
-            columns = ("source", "id", "text", "distance", "density", "count", "share", "probability", "drawn")
+            candidates = candidates.join(
+                texts, on=["source", "content_id"], how="left", maintain_order="left"
+            )
+            columns = (
+                "source",
+                "id",
+                "text",
+                "distance",
+                "density",
+                "count",
+                "share",
+                "probability",
+                "drawn",
+            )
             explanations.append(
                 Explanation(number, row["record_id"], row["text"], with_mass, candidates.select(columns))
             )

@@ -150,13 +150,13 @@ def _spread(sample: pl.DataFrame) -> pl.DataFrame:
 
 
 def _crowd(project: Project, solved: Artifact, sample: pl.DataFrame) -> Crowd | None:
-    crowded = _crowded(solved)
-    if crowded.is_empty():
+    near = crowded(solved)
+    if near.is_empty():
         return None
     (group,) = near_duplicate_groups(project, solved, sample, 1)
     return Crowd(
-        candidates=len(crowded),
-        weight=crowded["weight"].sum(),
+        candidates=len(near),
+        weight=near["weight"].sum(),
         shared=solved.header.notes["algorithm"] == "knn_kde",
         group=group.select("source", "text", "drawn"),
         group_weight=group["weight"].sum(),
@@ -171,7 +171,7 @@ def near_duplicate_groups(
     Rows of a group, drawn ones first: source, content_id, text, density, weight (count / density), probability, drawn
     (how often). No candidate is in two groups; only the 2,000 most crowded are looked at.
     """
-    near = _crowded(solved).head(_CROWDED)
+    near = crowded(solved).head(_CROWDED)
     drawn = sample["content_id"].value_counts(name="drawn")
     rows = _largest_groups(StoredVectors(project).of(near), project.settings.pool.kernel_radius, limit)
     table = near.join(drawn, on="content_id", how="left", maintain_order="left")
@@ -181,10 +181,13 @@ def near_duplicate_groups(
         return []
     texts = texts_of(project, pl.concat(groups))
     starts = np.cumsum([0, *(len(group) for group in groups)])
-    return [group.with_columns(text=texts[int(start) :].head(len(group))) for group, start in zip(groups, starts, strict=False)]
+    return [
+        group.with_columns(text=texts[int(start) : int(start) + len(group)])
+        for group, start in zip(groups, starts, strict=False)
+    ]
 
 
-def _crowded(solved: Artifact) -> pl.DataFrame:
+def crowded(solved: Artifact) -> pl.DataFrame:
     """The examples with mass that have near-duplicates, most crowded first.
 
     The same text in two sources is one example, not two near-duplicates.

@@ -16,7 +16,9 @@ from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.report.comparison import draw_comparison
-from tsds_pipeline.report.selection import TITLES, Material, page_path, write_report
+from tsds_pipeline.report.pages import page_path
+from tsds_pipeline.report.pictures import as_png
+from tsds_pipeline.report.selection import TITLES, Material, write_report
 from tsds_pipeline.stages.comparison import METRICS, OWN, Comparison, intrinsic, mean_metrics, verdict_table
 from tsds_pipeline.stages.history import History
 from tsds_pipeline.stages.pool import open_pool
@@ -52,7 +54,7 @@ def selection_report(
         made_from = {
             **_by_task(task, sampled_subset=sampled_subset, selection_probabilities=selection_probabilities),
             **_by_task(task, query_examples=query_examples, query_embeddings=query_embeddings),
-            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus, task=task),
+            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus),
             "pool_map": pool_map,
         }
         require_same_versions(made_from)
@@ -111,7 +113,7 @@ def selection_comparison(
         made_from = {
             **_by_task(task, sampled_subset=sampled_subset, selection_probabilities=selection_probabilities),
             **_by_task(task, query_examples=query_examples, query_embeddings=query_embeddings),
-            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus, task=task),
+            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus),
         }
         require_same_versions(made_from)
         with progress_bar(f"methods for {task}, by parts of the queries", context.log.info) as progress:
@@ -119,7 +121,7 @@ def selection_comparison(
         table = verdict_table(verdicts)
         means = mean_metrics(table)
         titled = means.with_columns(pl.col("method").replace(TITLES))
-        picture = draw_comparison(table)
+        picture = as_png(draw_comparison(table))
         return stage.result(
             table, made_from, content=(table,), metadata=_shown({"comparison": picture}), preview=titled
         )
@@ -168,12 +170,13 @@ def _by_source(
     index: Mapping[str, Artifact],
     densities: Mapping[str, Artifact],
     corpus: Mapping[str, Artifact],
-    *,
-    task: str,
 ) -> dict[str, Artifact]:
     found = {f"query_neighbors|{key}": artifact for key, artifact in neighbors.items()}
-    assert all(key.endswith(f"|{task}") for key in found)
-    for name, artifacts in (("faiss_index", index), ("kde_densities", densities), ("candidate_corpus", corpus)):
+    for name, artifacts in (
+        ("faiss_index", index),
+        ("kde_densities", densities),
+        ("candidate_corpus", corpus),
+    ):
         found |= {f"{name}|{key}": artifact for key, artifact in artifacts.items()}
     return dict(sorted(found.items()))
 

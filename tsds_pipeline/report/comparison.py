@@ -1,5 +1,7 @@
 """The picture and the page of what other methods would have selected for a task."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
 
@@ -7,11 +9,22 @@ from tsds_pipeline.report import pictures
 from tsds_pipeline.report.selection import TITLES
 from tsds_pipeline.stages.comparison import METRICS, OWN
 
-DRAWN = ("transport_distance", "energy_distance", "held_back_distance", "kl_reduction", "vendi_score", "near_duplicate_rate")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWN = (
+    "transport_distance",
+    "energy_distance",
+    "held_back_distance",
+    "kl_reduction",
+    "vendi_score",
+    "near_duplicate_rate",
+)
 
 
-def draw_comparison(table: pl.DataFrame) -> str:
-    """A verdict table as a picture: for each metric a dot a method, with the spread over the held-back parts (PNG)."""
+@pictures.styled
+def draw_comparison(table: pl.DataFrame) -> "Figure":
+    """A verdict table as a picture: for each metric a dot a method, and small ones for the parts held back."""
     methods = list(dict.fromkeys(table["method"]))
     names = [name for name in DRAWN if table[name].null_count() < len(table)]
     made, axes = pictures.grid(len(names), 3, 0.6 + 0.24 * len(methods))
@@ -25,4 +38,4 @@ def draw_comparison(table: pl.DataFrame) -> str:
         one.set_title(f"{METRICS[name].title} ({METRICS[name].better} is better)")
         one.set_yticks(rows, [TITLES[method] for method in methods])
         one.set_ylim(-0.6, len(methods) - 0.4)
-    return pictures.as_png(made)
+    return made

@@ -4,20 +4,27 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
+from tsds_pipeline.project import Project
 from tsds_pipeline.storage import write_atomically
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 FOLDER = "reports"
 _HEAD = 1000
 
 
-def svg(picture: str) -> Markup:
+def page_path(project: Project, task: str) -> Path:
+    """Where the report of ``task`` is."""
+    return project.root / FOLDER / f"{task}.html"
+
+
+def svg(picture: str) -> "Markup":
     """A picture of ``pictures.as_svg``, to stand in a page as it is."""
-    return Markup(picture)  # noqa: S704 - made by us; texts in it are escaped there
+    from markupsafe import Markup
+
+    return Markup(picture)
 
 
 def write_page(path: Path, template: str, version: str, **values: Any) -> None:

@@ -5,10 +5,11 @@ for where only images can be shown.
 """
 
 import base64
+import functools
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHOSEN, QUERIES, OTHER, RANDOM = "#2f7fc1", "#e0701a", "#9a9a9a", "#7a9a3a"
+CHOSEN, QUERIES, OTHER, NEAREST = "#2f7fc1", "#e0701a", "#9a9a9a", "#8e5ab5"
 # Drawn as they are in a PNG; in a page they are the page's own colours.
 _INK, _GRID = "#1a1a1b", "#d7d7d8"
 _IN_PAGE = {_INK: "var(--ink)", _GRID: "var(--grid)"}
@@ -47,32 +48,39 @@ _SVG = "http://www.w3.org/2000/svg"
 _LONGEST_NAME = 28
 
 
-def figure(height: float, panels: int = 1, **options: object) -> tuple["Figure", list["Axes"]]:
-    """An empty picture of the page's width, ``height`` inches high, with ``panels`` side by side."""
-    return grid(panels, panels, height, **options)
+def styled(draw: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+    """A function that draws, in the style that all pictures share."""
+
+    @functools.wraps(draw)
+    def drawing(*args: Any, **options: Any) -> "Figure":
+        import matplotlib
+
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **options)
+
+    return drawing
 
 
-def grid(panels: int, columns: int, height: float, **options: object) -> tuple["Figure", list["Axes"]]:
+def grid(panels: int, columns: int, height: float, **options: Any) -> tuple["Figure", list["Axes"]]:
     """An empty picture of the page's width, with ``panels`` of ``height`` inches in rows of ``columns``."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     rows = -(-panels // columns)
-    with matplotlib.rc_context(_STYLE):
-        made = Figure(figsize=(_WIDTH, height * rows), layout="constrained")
-        axes = made.subplots(rows, columns, squeeze=False, **options).ravel()
+    made = Figure(figsize=(_WIDTH, height * rows), layout="constrained")
+    axes = made.subplots(rows, columns, squeeze=False, **options).ravel()
     for rest in axes[panels:]:
         rest.remove()
     return made, list(axes[:panels])
 
 
+@styled
 def pool_map(
     landmarks: np.ndarray, unchosen: np.ndarray, chosen: np.ndarray, queries: np.ndarray
 ) -> "Figure":
     """The pool, candidates with mass that were not drawn, drawn ones and queries, each (n, 2), on one map."""
-    made, (axes,) = figure(5.2)
-    _dots(axes, landmarks, "candidates (a sample)", 2.0, OTHER, 0.35, rasterized=True)
-    _dots(axes, unchosen, "could have been drawn", 3.0, CHOSEN, 0.35, rasterized=True)
+    made, (axes,) = grid(1, 1, 5.2)
+    _dots(axes, landmarks, "candidates (a sample)", 2.6, OTHER, 0.55, rasterized=True)
+    _dots(axes, unchosen, "could have been drawn", 3.4, CHOSEN, 0.4, rasterized=True)
     _dots(axes, chosen, "drawn", 4.5, CHOSEN, 0.9, gid="drawn")
     _dots(axes, queries, "queries", 6.0, QUERIES, 0.95, marker="D", gid="queries")
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
@@ -81,9 +89,10 @@ def pool_map(
     return made
 
 
+@styled
 def shares_by_source(names: Sequence[str], mass: np.ndarray, drawn: np.ndarray, pool: np.ndarray) -> "Figure":
     """For each source its share of the probability mass, of what was drawn and of the pool; each (n,)."""
-    made, (axes,) = figure(0.9 + 0.42 * len(names))
+    made, (axes,) = grid(1, 1, 0.9 + 0.42 * len(names))
     rows = np.arange(len(names))[::-1]
     for shift, values, name, color in (
         (0.26, mass, "of the probability", CHOSEN),
@@ -98,9 +107,10 @@ def shares_by_source(names: Sequence[str], mass: np.ndarray, drawn: np.ndarray, 
     return made
 
 
+@styled
 def shares_by_query(mass: np.ndarray, sizes: np.ndarray) -> "Figure":
     """How much probability lies nearest to each query, (M,), and over how many candidates each spreads, (M,)."""
-    made, (left, right) = figure(2.9, 2)
+    made, (left, right) = grid(2, 2, 2.9)
     order = np.sort(mass)[::-1]
     left.bar(np.arange(1, len(mass) + 1), order, 1.0 if len(mass) > 60 else 0.8, color=CHOSEN)
     left.axhline(1 / len(mass), color=QUERIES, linewidth=1.2)
@@ -115,22 +125,33 @@ def shares_by_query(mass: np.ndarray, sizes: np.ndarray) -> "Figure":
     if len(counted) and counted.max() > counted.min():
         low, high = counted.min(), counted.max()
         wide = high > 20 * low
-        bins = np.geomspace(low, high, 25) if wide else np.linspace(low - 0.5, high + 0.5, min(25, high - low + 2))
+        bins = (
+            np.geomspace(low, high, 25)
+            if wide
+            else np.linspace(low - 0.5, high + 0.5, min(25, high - low + 2))
+        )
         right.hist(counted, bins=bins, color=CHOSEN)
         right.set_xscale("log" if wide else "linear")
+        if not wide:
+            _whole_numbers(right.xaxis)
     elif len(counted):
         right.bar([str(int(counted[0]))], [len(counted)], 0.3, color=CHOSEN)
-    right.set(xlabel="candidates that share its mass", ylabel="queries", title="Neighbourhood size of each query")
+    right.set(
+        xlabel="candidates that share its mass", ylabel="queries", title="Neighbourhood size of each query"
+    )
     _whole_numbers(right.yaxis)
     return made
 
 
+@styled
 def held_back(
-    nearest_example: Mapping[str, np.ndarray], nearest_query: Mapping[str, np.ndarray], colors: Mapping[str, str]
+    nearest_example: Mapping[str, np.ndarray],
+    nearest_query: Mapping[str, np.ndarray],
+    colors: Mapping[str, str],
 ) -> "Figure":
     """By method: distance of each held-back query to its nearest example, and of each example to its nearest such
     query, as cumulative shares."""
-    made, panels = figure(3.2, 2, sharex=True)
+    made, panels = grid(2, 2, 3.2, sharex=True)
     titles = ("Held-back queries: is an example near?", "Examples: is a held-back query near?")
     for axes, distances, title in zip(panels, (nearest_example, nearest_query), titles, strict=True):
         for name, values in distances.items():
@@ -142,9 +163,10 @@ def held_back(
     return made
 
 
+@styled
 def densities(values: np.ndarray, drawn: np.ndarray) -> "Figure":
     """How many candidates with mass, and how many of those drawn, have which density (n,), (m,)."""
-    made, (axes,) = figure(2.6)
+    made, (axes,) = grid(1, 1, 2.6)
     high = max(2.0, float(values.max(initial=1.0)))
     bins = np.geomspace(1.0, high * 1.0001, 33) if high > 10 else np.linspace(1.0, high * 1.0001, 33)
     axes.hist(values, bins=bins, color=OTHER, label="with mass")
@@ -159,9 +181,10 @@ def densities(values: np.ndarray, drawn: np.ndarray) -> "Figure":
     return made
 
 
+@styled
 def drift(kept: np.ndarray, added: np.ndarray, dropped: np.ndarray, labels: Sequence[str]) -> "Figure":
     """What each version of a sample kept of the one before, added and dropped; each (n,)."""
-    made, (axes,) = figure(2.6)
+    made, (axes,) = grid(1, 1, 2.6)
     place = np.arange(len(kept))
     axes.bar(place, kept, 0.6, color=CHOSEN, label="kept")
     axes.bar(place, added, 0.6, bottom=kept, color=QUERIES, label="added")
@@ -173,12 +196,6 @@ def drift(kept: np.ndarray, added: np.ndarray, dropped: np.ndarray, labels: Sequ
     axes.grid(False, axis="x")
     made.legend(loc="outside upper left", ncols=3)
     return made
-
-
-def lines(axes: "Axes", values: Mapping[str, tuple[np.ndarray, np.ndarray]], colors: Mapping[str, str]) -> None:
-    """A line with dots for each name: (x, y), each (n,)."""
-    for name, (x, y) in values.items():
-        axes.plot(x, y, marker="o", markersize=3.5, linewidth=1.5, color=colors[name], label=name)
 
 
 def as_png(made: "Figure") -> str:

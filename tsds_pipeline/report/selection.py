@@ -6,7 +6,6 @@ What is shown is computed in ``stages``, ``summary`` and ``explain``.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +15,19 @@ from tsds_pipeline.core.arrays import spread_sample
 from tsds_pipeline.explain import Explainer, Explanation
 from tsds_pipeline.project import Project
 from tsds_pipeline.report import pictures
-from tsds_pipeline.report.pages import FOLDER, svg, write_page
+from tsds_pipeline.report.pages import page_path, svg, write_page
 from tsds_pipeline.stages.comparison import METRICS, OWN, Verdict, mean_metrics, verdict_table
-from tsds_pipeline.stages.densities import near_duplicates
 from tsds_pipeline.stages.history import Drift
 from tsds_pipeline.stages.pool_map import PoolMap
 from tsds_pipeline.storage import Artifact
-from tsds_pipeline.summary import StoredVectors, TaskSummary, near_duplicate_groups, summarize, texts_of
+from tsds_pipeline.summary import (
+    StoredVectors,
+    TaskSummary,
+    crowded,
+    near_duplicate_groups,
+    summarize,
+    texts_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,11 +72,6 @@ class Material:
     """The history of the sample, this version included."""
 
 
-def page_path(project: Project, task: str) -> Path:
-    """Where the report of ``task`` is."""
-    return project.root / FOLDER / f"{task}.html"
-
-
 def write_report(material: Material) -> dict[str, str]:
     """Write the page; returns its pictures as data URIs (PNG), by name."""
     report = _Report(material)
@@ -97,16 +97,20 @@ class _Report:
         found = {"map": self._map(), "by_source": self._by_source(), "by_query": self._by_query()}
         if of.verdicts:
             methods = list(dict.fromkeys(one.method for one in of.verdicts))
-            colors = dict(zip(methods, (pictures.CHOSEN, pictures.QUERIES, pictures.OTHER), strict=True))
+            colors = dict(zip(methods, (pictures.CHOSEN, pictures.NEAREST, pictures.OTHER), strict=True))
             ends = [
                 {
-                    TITLES[method]: np.concatenate([getattr(v, end) for v in of.verdicts if v.method == method])
+                    TITLES[method]: np.concatenate(
+                        [getattr(v, end) for v in of.verdicts if v.method == method]
+                    )
                     for method in methods
                 }
                 for end in ("nearest_example", "nearest_query")
             ]
             found["held_back"] = pictures.held_back(*ends, {TITLES[m]: color for m, color in colors.items()})
-        found["densities"] = pictures.densities(table["density"].to_numpy(), self._drawn["density"].to_numpy())
+        found["densities"] = pictures.densities(
+            table["density"].to_numpy(), self._drawn["density"].to_numpy()
+        )
         if of.drift is not None:
             last = of.versions.tail(_VERSIONS).filter(pl.col("kept").is_not_null())
             counts = [last[name].to_numpy() for name in ("kept", "added", "dropped")]
@@ -152,7 +156,9 @@ class _Report:
     def _map(self) -> "Figure":
         of = self._of
         vectors = StoredVectors(self._project)
-        rest = self._table.unique("content_id", maintain_order=True).join(self._drawn, on="content_id", how="anti")
+        rest = self._table.unique("content_id", maintain_order=True).join(
+            self._drawn, on="content_id", how="anti"
+        )
         rest = rest.head(_POINTS)
         return pictures.pool_map(
             of.pool_map.positions,
@@ -198,7 +204,7 @@ class _Report:
             if crowd.shared
             else f"{self._summary.notes['algorithm']} weighs each of them in full"
         )
-        drawn = len(near_duplicates(self._drawn.with_columns(count=pl.lit(1))))
+        drawn = len(self._drawn.join(crowded(self._of.solved), on="content_id", how="semi"))
         return (
             f"{crowd.candidates:,} of the {with_mass:,} examples with mass have near-duplicates in the pool (within "
             f"{self._project.settings.pool.kernel_radius:g}); {weigh}. {drawn:,} of the {len(self._drawn):,} drawn "
@@ -233,9 +239,9 @@ class _Report:
     def _texts(self, content_ids: Sequence[str]) -> list[tuple[str, str]]:
         """Source and text of each; of what is in no source any more only that."""
         sources = list(self._summary.pool)
-        wanted = pl.DataFrame(
-            {"content_id": list(content_ids)}, schema={"content_id": pl.String}
-        ).join(pl.DataFrame({"source": sources}), how="cross")
+        wanted = pl.DataFrame({"content_id": list(content_ids)}, schema={"content_id": pl.String}).join(
+            pl.DataFrame({"source": sources}), how="cross"
+        )
         table = wanted.with_columns(text=texts_of(self._project, wanted)).drop_nulls("text")
         found = {row["content_id"]: (row["source"], row["text"]) for row in table.reverse().to_dicts()}
         return [(s, _cut(t, _CUT)) for s, t in (found.get(one, ("", GONE)) for one in content_ids)]
@@ -279,7 +285,15 @@ def quality_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
             }
             for one in means
         ]
-        rows.append({"name": name, "title": metric.title, "meaning": metric.meaning, "better": metric.better, "cells": cells})
+        rows.append(
+            {
+                "name": name,
+                "title": metric.title,
+                "meaning": metric.meaning,
+                "better": metric.better,
+                "cells": cells,
+            }
+        )
     return rows
 
 

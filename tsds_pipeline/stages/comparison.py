@@ -5,7 +5,7 @@ methods are in ``core.baselines``, the metrics in ``core.metrics``.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,7 +56,7 @@ METRICS = {
     "transport_distance": Metric(
         "transport distance",
         "lower",
-        "Wasserstein-1 distance between the examples and the held-back queries (exact; sliced where there are too many)",
+        "Wasserstein-1 distance of the examples to the held-back queries (exact; sliced where there are too many)",
     ),
     "energy_distance": Metric(
         "energy distance", "lower", "how far the distributions of examples and held-back queries are apart"
@@ -71,9 +71,13 @@ METRICS = {
         "facility location", "higher", "coverage: mean cosine of a held-back query and its nearest example"
     ),
     "kl_reduction": Metric(
-        "KL reduction", "higher", "nats by which the examples' n-grams are nearer to the held-back queries' than the pool's"
+        "KL reduction",
+        "higher",
+        "nats by which the examples' n-grams are nearer to the held-back queries' than the pool's",
     ),
-    "vendi_score": Metric("Vendi score", "higher", "diversity: how many fully different examples it would be"),
+    "vendi_score": Metric(
+        "Vendi score", "higher", "diversity: how many fully different examples it would be"
+    ),
     "near_duplicate_rate": Metric(
         "near-duplicate rate", "lower", "share of the examples that have another within the kernel radius"
     ),
@@ -82,7 +86,9 @@ METRICS = {
         "effective size", "higher", "1 / sum p^2: as diverse as so many equally probable examples"
     ),
     "leaks": Metric(
-        "leaks", "lower", "examples with the text of a held-back query or test record, or 13 words in a row of one"
+        "leaks",
+        "lower",
+        "examples with the text of a held-back query or test record, or 13 words in a row of one",
     ),
 }
 """By name, in order of display; the formulas and references are in ``core.metrics``."""
@@ -129,7 +135,7 @@ class Comparison:
         test_texts: Collection[str] = (),
     ):
         self._task, self._size, self._radius = task, size, kernel_radius
-        self._settings = settings.model_copy(update={"size": size, "fraction": None})
+        self._settings = replace(settings, size=size, fraction=None)
         self._weighted, self._uniform = (
             StoredPool(task, pool.parts, pool.queries, uniform=uniform) for uniform in (False, True)
         )
@@ -242,7 +248,9 @@ class Comparison:
         chosen_texts = [texts[int(candidate)] for candidate in chosen]
         query_texts = self._query_table["text"][held]
         metrics = {
-            "transport_distance": (transport_distance if small else sliced_transport_distance)(vectors, queries),
+            "transport_distance": (transport_distance if small else sliced_transport_distance)(
+                vectors, queries
+            ),
             "energy_distance": energy_distance(vectors, queries),
             "maximum_mean_discrepancy": maximum_mean_discrepancy(vectors, queries),
             "held_back_distance": float(nearest_example.mean()),

@@ -48,10 +48,14 @@ def map_pool(embeddings: Mapping[str, Artifact]) -> PoolMap:
     if not tables:
         return PoolMap(pl.DataFrame(schema=SCHEMA), np.zeros((0, 0), np.float32))
     chosen = pl.concat(table.bottom_k(LANDMARKS, by="content_id") for table in tables)
-    chosen = chosen.unique("content_id", keep="first", maintain_order=True).bottom_k(LANDMARKS, by="content_id")
+    chosen = chosen.unique("content_id", keep="first", maintain_order=True).bottom_k(
+        LANDMARKS, by="content_id"
+    )
     chosen = chosen.sort("content_id")
     _require_one_dimension({key: embeddings[key] for key in chosen["source"].unique().sort()})
-    vectors = np.stack([embeddings[source].vectors[row] for source, row in chosen["source", "row"].iter_rows()])
+    vectors = np.stack(
+        [embeddings[source].vectors[row] for source, row in chosen["source", "row"].iter_rows()]
+    )
     x, y = lay_out(vectors).T
     table = chosen.select("source", "content_id").with_columns(x=pl.Series(x), y=pl.Series(y))
     return PoolMap(table, vectors)
