@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tsds_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted((PACKAGE / "core").rglob("*.py"))
 
-NOT_IN_CORE = {"dagster", "duckdb", "polars", "sentence_transformers", "sklearn", "transformers"}
+NOT_IN_CORE = {"dagster", "duckdb", "polars", "sentence_transformers", "transformers"}
 SLOW = {"faiss", "onnx", "onnxruntime", "ot", "sentence_transformers", "sklearn", "torch", "transformers"}
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

@@ -16,7 +16,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
-from tsds_pipeline.report.pages import page_path, version_of
+from tsds_pipeline.report.pages import PAGES, version_of
 from tsds_pipeline.stages.export import is_exported
 from tsds_pipeline.storage import Artifact, Attempt, read_attempt
 
@@ -65,7 +65,7 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
         reasons = (f"{unreadable} (its last result stays in use)",)
     if asset == "sampled_subset" and not is_exported(observed.project.exports / partition, artifact.version):
         reasons += ("its export is gone or incomplete",)
-    if asset == "selection_report" and version_of(page_path(observed.project, partition)) != artifact.version:
+    if asset in PAGES and version_of(PAGES[asset](observed.project, partition)) != artifact.version:
         reasons += ("its page is gone",)
     if failure:
         failure = f"{failure} (its last result stays in use)"

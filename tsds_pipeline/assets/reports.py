@@ -15,9 +15,8 @@ from tsds_pipeline.leaks import leaks
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
-from tsds_pipeline.report.comparison import draw_comparison
-from tsds_pipeline.report.pages import page_path
-from tsds_pipeline.report.pictures import as_png
+from tsds_pipeline.report.comparison import write_comparison
+from tsds_pipeline.report.pages import comparison_path, page_path
 from tsds_pipeline.report.selection import TITLES, Material, write_report
 from tsds_pipeline.stages.comparison import METRICS, OWN, Comparison, intrinsic, mean_metrics, verdict_table
 from tsds_pipeline.stages.history import History
@@ -116,14 +115,20 @@ def selection_comparison(
             **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus),
         }
         require_same_versions(made_from)
+        own = stage.settings.resolved_task(task).algorithm
+        methods = (OWN, *(method for method in METHODS if method != own))
         with progress_bar(f"methods for {task}, by parts of the queries", context.log.info) as progress:
-            verdicts = _comparison(stage, task, made_from).verdicts((OWN, *METHODS), progress)
+            verdicts = _comparison(stage, task, made_from).verdicts(methods, progress)
         table = verdict_table(verdicts)
-        means = mean_metrics(table)
-        titled = means.with_columns(pl.col("method").replace(TITLES))
-        picture = as_png(draw_comparison(table))
+        page = comparison_path(stage.observed.project, task)
+        version = content_hash(sampled_subset.version, table)
+        picture = write_comparison(page, task, version, sampled_subset.header.notes["size"], table)
         return stage.result(
-            table, made_from, content=(table,), metadata=_shown({"comparison": picture}), preview=titled
+            table,
+            made_from,
+            version=version,
+            metadata={"page": dg.MetadataValue.path(str(page)), **_shown({"comparison": picture})},
+            preview=mean_metrics(table).with_columns(pl.col("method").replace(TITLES)),
         )
 
 

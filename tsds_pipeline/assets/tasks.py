@@ -10,7 +10,7 @@ import polars as pl
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
-from tsds_pipeline.corpus import read_queries
+from tsds_pipeline.corpus import read_queries, read_test_texts
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, require_same_versions
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS

@@ -14,15 +14,15 @@ from tsds_pipeline.errors import TsdsError
 def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
     """Draw a fresh sample for TASK..., with the same settings and seed, as for another training run.
 
-    Only the samples are made again. Which draw it is stands in each manifest ("redraws"): project, settings and
-    that number give the same sample everywhere.
+    Only the samples and their reports are made again. Which draw it is stands in each manifest ("redraws"):
+    project, settings and that number give the same sample everywhere.
 
     \b
     Example:
         tsds redraw bbh
     """
     from tsds_pipeline.graph import observe, stored
-    from tsds_pipeline.redraws import add_redraw
+    from tsds_pipeline.redraws import add_redraw, drawn_nodes
 
     project = chosen_project()
     observed = observe(project)
@@ -36,5 +36,5 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
         for task in chosen:
             add_redraw(project, task)
 
-    if not run_refresh(project, count, nodes=[f"sampled_subset|{task}" for task in chosen]):
+    if not run_refresh(project, count, nodes=[node for task in chosen for node in drawn_nodes(task)]):
         ctx.exit(1)

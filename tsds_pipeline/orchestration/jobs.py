@@ -9,7 +9,7 @@ from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.refresh import FAILED, MADE, WAITING, Refresh
 from tsds_pipeline.orchestration.resources import ProjectResource
-from tsds_pipeline.redraws import add_redraw
+from tsds_pipeline.redraws import add_redraw, drawn_nodes
 from tsds_pipeline.settings import DagsterSettings
 
 
@@ -34,7 +34,7 @@ def redraw_op(context: dg.OpExecutionContext, project: ProjectResource) -> None:
     # Many tasks may be redrawn at one time: they stand in line.
     with refresh_lock(loaded, wait=True):
         add_redraw(loaded, context.partition_key)
-        _follow(context, Refresh(loaded, nodes=[f"sampled_subset|{context.partition_key}"]))
+        _follow(context, Refresh(loaded, nodes=drawn_nodes(context.partition_key)))
 
 
 def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:

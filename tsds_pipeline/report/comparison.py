@@ -1,12 +1,14 @@
 """The picture and the page of what other methods would have selected for a task."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from tsds_pipeline.report import pictures
-from tsds_pipeline.report.selection import TITLES
+from tsds_pipeline.report.pages import svg, write_page
+from tsds_pipeline.report.selection import TITLES, quality_rows
 from tsds_pipeline.stages.comparison import METRICS, OWN
 
 if TYPE_CHECKING:
@@ -22,12 +24,30 @@ DRAWN = (
 )
 
 
+def write_comparison(path: Path, task: str, version: str, size: int, table: pl.DataFrame) -> str:
+    """Write the page of a verdict table to ``path``; returns its picture as a data URI (PNG)."""
+    picture = _draw(table)
+    write_page(
+        path,
+        "comparison.html",
+        version,
+        title=f"{task}: other methods",
+        task=task,
+        size=size,
+        parts=table["fold"].n_unique(),
+        methods=[TITLES[method] for method in dict.fromkeys(table["method"])],
+        quality=quality_rows(table),
+        picture=svg(pictures.as_svg(picture, "comparison")),
+    )
+    return pictures.as_png(picture)
+
+
 @pictures.styled
-def draw_comparison(table: pl.DataFrame) -> "Figure":
+def _draw(table: pl.DataFrame) -> "Figure":
     """A verdict table as a picture: for each metric a dot a method, and small ones for the parts held back."""
     methods = list(dict.fromkeys(table["method"]))
     names = [name for name in DRAWN if table[name].null_count() < len(table)]
-    made, axes = pictures.grid(len(names), 3, 0.6 + 0.24 * len(methods))
+    made, axes = pictures.grid(len(names), 3, 0.6 + 0.24 * len(methods), sharey=True)
     rows = np.arange(len(methods))[::-1]
     for one, name in zip(axes, names, strict=True):
         for row, method in zip(rows, methods, strict=True):
@@ -35,7 +55,8 @@ def draw_comparison(table: pl.DataFrame) -> "Figure":
             color = pictures.QUERIES if method == OWN else pictures.CHOSEN
             one.plot(values, np.full(len(values), row), "o", color=color, alpha=0.3, markersize=3.5)
             one.plot(values.mean(), row, "o", color=color, markersize=6)
-        one.set_title(f"{METRICS[name].title} ({METRICS[name].better} is better)")
+        one.set_title(METRICS[name].title, loc="left")
+        one.set_xlabel(f"{METRICS[name].better} is better")
         one.set_yticks(rows, [TITLES[method] for method in methods])
         one.set_ylim(-0.6, len(methods) - 0.4)
     return made

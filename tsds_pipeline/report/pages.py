@@ -20,6 +20,15 @@ def page_path(project: Project, task: str) -> Path:
     return project.root / FOLDER / f"{task}.html"
 
 
+def comparison_path(project: Project, task: str) -> Path:
+    """Where the comparison of ``task`` with other methods is."""
+    return project.root / FOLDER / f"{task}.comparison.html"
+
+
+PAGES = {"selection_report": page_path, "selection_comparison": comparison_path}
+"""Where each asset that has a page for each task writes it."""
+
+
 def svg(picture: str) -> "Markup":
     """A picture of ``pictures.as_svg``, to stand in a page as it is."""
     from markupsafe import Markup

@@ -13,6 +13,7 @@ import polars as pl
 
 from tsds_pipeline.core.arrays import spread_sample
 from tsds_pipeline.explain import Explainer, Explanation
+from tsds_pipeline.graph import lineage
 from tsds_pipeline.project import Project
 from tsds_pipeline.report import pictures
 from tsds_pipeline.report.pages import page_path, svg, write_page
@@ -37,7 +38,7 @@ TITLES = {
     "random": "random",
     "top_k": "top-k",
     "round_robin": "round-robin",
-    "round_robin_deduplicated": "de-duplicated, round-robin",
+    "round_robin_deduplicated": "round-robin, distinct",
     "dsir": "DSIR",
     "knn_uniform": "knn_uniform",
     "knn_tv": "knn_tv",
@@ -248,10 +249,13 @@ class _Report:
 
     def _settings(self) -> list[tuple[str, str]]:
         sample, solved = self._of.sample.header, self._of.solved.header
+        _, settings = lineage(self._project.storage, sample)
         said: dict[str, Any] = {}
-        for header in (solved, sample):
-            for name, text in header.settings.items():
-                said |= {f"{name.partition('_settings')[0]}: {key}": v for key, v in json.loads(text).items()}
+        for name, text in settings.items():
+            values = json.loads(text)
+            if isinstance(values, dict):
+                part = name.partition("|")[0].removesuffix("_settings").replace("_", " ")
+                said |= {f"{part}: {key}": json.dumps(value).strip('"') for key, value in values.items()}
         counted = {
             "alpha as used": f"{solved.notes['alpha']:.6g}",
             "objective": f"{solved.notes['objective']:.6g}",
@@ -261,13 +265,13 @@ class _Report:
             "data version of the sample": sample.version,
             "data version of the probabilities": solved.version,
         }
-        return [(name, str(value)) for name, value in {**said, **counted}.items() if value is not None]
+        return list({**said, **counted}.items())
 
 
 def quality_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
     """A row for each metric of a verdict table: title, meaning, better, and a cell for each method.
 
-    A cell has the text "mean ± spread" and whether it is the best of its row.
+    A cell has its mean, its spread, as texts, and whether it is the best of its row.
     """
     means = mean_metrics(table).to_dicts()
     rows = []
@@ -276,11 +280,13 @@ def quality_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
         there = [value for value in values if value is not None]
         if not there:
             continue
+        spread = f"{name}_spread"
         best = min(there) if metric.better == "lower" else max(there)
         several = len(set(there)) > 1
         cells = [
             {
-                "text": "" if one[name] is None else _with_spread(one[name], one[f"{name}_spread"]),
+                "mean": "" if one[name] is None else _number(one[name]),
+                "spread": f"± {one[spread]:.2g}" if one[spread] else "",
                 "best": several and one[name] == best,
             }
             for one in means
@@ -295,12 +301,6 @@ def quality_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _with_spread(mean: float, spread: float | None) -> str:
-    if not spread:
-        return _number(mean)
-    return f"{_number(mean)} ± {spread:.2g}"
 
 
 def _number(value: float) -> str:
