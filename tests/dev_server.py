@@ -23,6 +23,7 @@ TASK_ASSETS = (
     "query_neighbors",
     "selection_probabilities",
     "sampled_subset",
+    "selection_report",
 )
 
 

@@ -23,7 +23,9 @@ kernel_radius = 0.1
 [selection]
 alpha = 0.6
 size = 12
+report = false
 """
+WITH_REPORTS = SETTINGS.replace("report = false", "report = true")
 
 
 def clustered(n: int, seed: int, clusters: int = 5) -> np.ndarray:

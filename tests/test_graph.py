@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from tests.projects import make_project, write_records
+from tests.projects import WITH_REPORTS, make_project, write_records
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import (
     ALSO_READ,
@@ -19,7 +19,10 @@ from tsds_pipeline.orchestration.partitions import SOURCES, SOURCES_BY_TASK, TAS
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory):
-    return observe(make_project(tmp_path_factory.mktemp("graph"), sources=2, tasks=2, n=5))
+    return observe(make_project(tmp_path_factory.mktemp("graph"), 2, 2, n=5, settings=WITH_REPORTS))
+
+
+ON_DEMAND = ("selection_comparison|t0",)
 
 
 def asset(node: str) -> str:
@@ -30,7 +33,7 @@ def test_the_assets_and_their_upstream_are_the_same(observed):
     graph = definitions().resolve_asset_graph()
     drawn = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
     assert set(drawn) == {*CODE_VERSIONS, *INPUT_ASSETS}
-    for node in nodes(observed):
+    for node in (*nodes(observed), *ON_DEMAND):
         name = asset(node)
         expected = {asset(up) for up in upstream(node, observed)} | set(ALSO_READ.get(name, ()))
         assert {key.to_user_string() for key in drawn[name].parent_keys} == expected
@@ -39,7 +42,7 @@ def test_the_assets_and_their_upstream_are_the_same(observed):
 
 def test_the_partitions_are_the_same(observed):
     graph = definitions().resolve_asset_graph()
-    for node in nodes(observed):
+    for node in (*nodes(observed), *ON_DEMAND):
         definition = graph.get(dg.AssetKey(asset(node))).partitions_def
         keys = node.split("|")[1:]
         kinds = {"s": SOURCES, "t": TASKS}

@@ -12,11 +12,21 @@ from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, Observed, stored
+from tsds_pipeline.report.pages import version_of
+from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
 
 _OF_SOURCES = (*BY_SOURCE, "quarantine")
-_OF_TASKS = ("query_examples", "query_embeddings", "selection_probabilities", "sampled_subset")
+_OF_TASKS = (
+    "query_examples",
+    "query_embeddings",
+    "selection_probabilities",
+    "sampled_subset",
+    "selection_report",
+    "selection_comparison",
+    HISTORY,
+)
 _ABANDONED_SECONDS = 3600.0
 
 
@@ -64,7 +74,8 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     by_task = [*(storage / name for name in _OF_TASKS), *(neighbors / source for source in observed.sources)]
     found = [one for folder in by_source for one in _unknown(folder, observed.sources, "source")]
     found += [one for folder in by_task for one in _unknown(folder, observed.tasks, "task")]
-    found += _abandoned([storage, observed.project.exports])
+    found += _pages(observed)
+    found += _abandoned([storage, observed.project.exports, observed.project.reports])
     found += _copies(storage / COPIES, observed)
     found += _kernel_sums(storage, observed)
     if exports:
@@ -86,6 +97,13 @@ def _unknown(folder: Path, known: Iterable[str], kind: str) -> Iterator[Garbage]
         key = path.name.partition(".")[0]
         if key and key not in keys:
             yield Garbage(path, f"there is no {kind} {key}")
+
+
+def _pages(observed: Observed) -> Iterator[Garbage]:
+    """Pages of tasks that are gone; what else somebody put beside them is theirs."""
+    for page in _unknown(observed.project.reports, observed.tasks, "task"):
+        if page.path.suffix == ".html" and version_of(page.path) is not None:
+            yield page
 
 
 def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:

@@ -185,11 +185,20 @@ def nodes(observed: Observed) -> Iterator[str]:
     for asset in BY_SOURCE:
         yield from (f"{asset}|{source}" for source in sources)
     if sources:
-        yield from OF_POOL
+        yield "pool_summary"
+        if any(reported(observed, task) for task in observed.tasks):
+            yield "pool_map"
     for task in observed.tasks:
         yield from (f"query_examples|{task}", f"query_embeddings|{task}")
         yield from (f"query_neighbors|{source}|{task}" for source in sources)
-        yield from (f"{asset}|{task}" for asset in CHAINS[-1])
+        yield from (f"selection_probabilities|{task}", f"sampled_subset|{task}")
+        if reported(observed, task):
+            yield f"selection_report|{task}"
+
+
+def reported(observed: Observed, task: str) -> bool:
+    """Whether a refresh makes the report of ``task``, and for that the map of the pool."""
+    return observed.project.settings.resolved_task(task).report
 
 
 def stored(base: Path, node: str) -> Artifact | None:

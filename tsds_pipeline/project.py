@@ -51,6 +51,11 @@ class Project:
         return self.root / "exports"
 
     @property
+    def reports(self) -> Path:
+        """Pages on the tasks' selections."""
+        return self.root / "reports"
+
+    @property
     def dagster_home(self) -> Path:
         """Runs and events of this project; see :meth:`prepare_dagster_home`."""
         return self.root / ".dagster"
@@ -131,6 +136,7 @@ GITIGNORE = """\
 # Written by the pipeline; `tsds refresh` makes it again.
 storage/
 exports/
+reports/
 .dagster/
 """
 

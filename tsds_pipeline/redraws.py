@@ -29,8 +29,3 @@ def add_redraw(project: Project, task: str) -> int:
     path = project.storage / FOLDER / f"{task}.json"
     write_atomically(path, lambda p: p.write_text(json.dumps({"redraws": number}), "utf-8"))
     return number
-
-
-def drawn_nodes(task: str) -> list[str]:
-    """What a redraw of ``task`` makes again, in order."""
-    return [f"sampled_subset|{task}", f"selection_report|{task}"]

@@ -175,6 +175,7 @@ class SelectionSettings(_Table):
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number from 0, below 2**63")
     max_neighbors: Count | None = Field(None, description="a whole number from 1")
     redraw: bool = Field(False, description="true or false")
+    report: bool = Field(True, description="true or false")
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
@@ -225,6 +226,8 @@ class ResolvedTask:
     max_neighbors: int | None
     redraw: bool
     """Whether the schedule `redraw` draws a fresh sample."""
+    report: bool
+    """Whether a refresh makes the report."""
     sources: tuple[str, ...] | None
     """Sorted; None means all of them."""
     exclude: tuple[str, ...]

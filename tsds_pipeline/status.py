@@ -12,6 +12,7 @@ from tsds_pipeline.graph import (
     input_versions,
     node_path,
     nodes,
+    reported,
     stale_reasons,
     stored,
     upstream,
@@ -138,7 +139,7 @@ def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> li
         observed.require("task", task)
     if source is not None:
         observed.require("source", source)
-    ends = [f"selection_report|{task}"] if task else []
+    ends = drawn_nodes(observed, task) if task else []
     ends += [f"kde_densities|{source}"] if source else []
     behind = _behind(ends, observed)
     return [node for node in nodes(observed) if not ends or node in behind]
@@ -154,6 +155,11 @@ def _behind(ends: Iterable[str], observed: Observed) -> set[str]:
             found.add(node)
             waiting += upstream(node, observed)
     return found
+
+
+def drawn_nodes(observed: Observed, task: str) -> list[str]:
+    """The sample of ``task`` and what a refresh makes from it alone, in order."""
+    return [f"sampled_subset|{task}", *([f"selection_report|{task}"] if reported(observed, task) else [])]
 
 
 def task_nodes(observed: Observed, tasks: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ import polars as pl
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import stored
 from tsds_pipeline.project import Project
+from tsds_pipeline.report.pages import page_path
 from tsds_pipeline.results import load_result
 from tsds_pipeline.stages.densities import near_duplicates
 from tsds_pipeline.storage import Artifact
@@ -129,7 +130,12 @@ def summarize(project: Project, task: str) -> TaskSummary:
         sample=frame,
         examples=_spread(frame),
         crowd=_crowd(project, solved, frame),
-        files=(project.exports / task, sample.path, solved.path),
+        files=(
+            project.exports / task,
+            *(path for path in [page_path(project, task)] if path.exists()),
+            sample.path,
+            solved.path,
+        ),
     )
 
 

@@ -85,7 +85,7 @@ def test_shares_distances_and_draws(tmp_path, settings):
     make_project(tmp_path, sources=2, tasks=1, n=30, settings=settings)
     refreshed(tmp_path)
     explainer = Explainer(Project.load(tmp_path), "t0")
-    found = [explainer.explain(number, 1000) for number in range(7)]
+    found = explainer.explain(range(7), 1000)
     by_query = pl.concat(one.candidates for one in found)
     for one in found:
         assert one.candidates["share"].sum() == pytest.approx(1.0)

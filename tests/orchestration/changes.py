@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.projects import SETTINGS, append_records, clustered, records, write_records
+from tests.projects import WITH_REPORTS as SETTINGS
+from tests.projects import append_records, clustered, records, write_records
 
 S, T = 3, 4
 SOURCES = tuple(f"s{i}" for i in range(S))
@@ -28,9 +29,13 @@ class Change:
 
 
 def of_task(task: str, near: Iterable[str] = ()) -> set[str]:
-    """The probabilities and the sample of ``task``, and its neighbours in the sources ``near``."""
-    ends = {f"{asset}|{task}" for asset in ("selection_probabilities", "sampled_subset")}
+    """Probabilities, sample and report of ``task``, and its neighbours in the sources ``near``."""
+    ends = {f"selection_probabilities|{task}"} | sample(task)
     return ends | {f"query_neighbors|{source}|{task}" for source in near}
+
+
+def sample(task: str) -> set[str]:
+    return {f"sampled_subset|{task}", f"selection_report|{task}"}
 
 
 def whole_task(task: str, sources: Iterable[str] = SOURCES) -> set[str]:
@@ -50,7 +55,7 @@ def every_task(near: Iterable[str] = ()) -> set[str]:
 
 
 def everything() -> set[str]:
-    nodes = {node for source in SOURCES for node in of_source(source)} | pool()
+    nodes = {node for source in SOURCES for node in of_source(source)} | pool() | {"pool_map"}
     return nodes | {node for task in TASKS for node in whole_task(task)}
 
 
@@ -117,14 +122,14 @@ CHANGES = [
            along=frozenset({"query_embeddings|t0"})),
     Change("query set", query_set, frozenset(whole_task("t0"))),
     Change("alpha of a task", lambda root: set_selection(root, "alpha = 0.3"), frozenset(of_task("t1"))),
-    Change("seed of a task", lambda root: set_selection(root, "seed = 5"), frozenset({"sampled_subset|t1"})),
-    Change("size of a task", lambda root: set_selection(root, "size = 5"), frozenset({"sampled_subset|t1"})),
-    Change("append", lone_append, frozenset(of_source("s1") | pool() | every_task(["s1"]))),
+    Change("seed of a task", lambda root: set_selection(root, "seed = 5"), frozenset(sample("t1"))),
+    Change("size of a task", lambda root: set_selection(root, "size = 5"), frozenset(sample("t1"))),
+    Change("append", lone_append, frozenset(of_source("s1") | {"pool_map"} | pool() | every_task(["s1"]))),
     Change("append of a near-duplicate", near_append,
-           frozenset(of_source("s1") | pool() | every_task(["s0", "s1"]))),
+           frozenset(of_source("s1") | {"pool_map"} | pool() | every_task(["s0", "s1"]))),
     Change("new source", new_source,
-           frozenset(of_source("s9") | pool([*SOURCES, "s9"]) | every_task(["s9"]))),
-    Change("lost source", lost_source, frozenset(pool(REST) | every_task())),
+           frozenset(of_source("s9") | {"pool_map"} | pool([*SOURCES, "s9"]) | every_task(["s9"]))),
+    Change("lost source", lost_source, frozenset(pool(REST) | {"pool_map"} | every_task())),
     Change("kernel radius", kernel_radius, frozenset(pool() | every_task(SOURCES))),
     Change("new task", new_task, frozenset(whole_task("t9"))),
     Change("lost task", lost_task, frozenset()),

@@ -26,7 +26,7 @@ from tests.orchestration.changes import (
     set_selection,
     whole_task,
 )
-from tests.projects import made, make_project, refreshed, tampered
+from tests.projects import WITH_REPORTS, made, make_project, refreshed, tampered
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import current_versions, describe, input_versions, node_path, observe, stored
 from tsds_pipeline.lock import refresh_lock
@@ -42,7 +42,7 @@ from tsds_pipeline.storage import begin_attempt
 def finished(tmp_path_factory):
     """A project that is up to date."""
     root = tmp_path_factory.mktemp("finished") / "project"
-    make_project(root, S, T)
+    make_project(root, S, T, settings=WITH_REPORTS)
     assert set(made(refreshed(root))) == everything()
     return root
 
@@ -203,7 +203,7 @@ def test_a_change_makes_what_it_touches_once(daemon, change):
 
 
 def test_a_new_project_is_made_from_nothing(tmp_path):
-    make_project(tmp_path / "new", S, T)
+    make_project(tmp_path / "new", S, T, settings=WITH_REPORTS)
     with project_instance(Project.load(tmp_path / "new")) as instance:
         done = Daemon(tmp_path / "new", instance, worst_order=False).settle()
     assert sorted(done) == sorted(everything())

@@ -8,7 +8,7 @@ import pytest
 from dagster._core.storage.defs_state.base import _current_storage
 
 from tests.orchestration.changes import of_task, query_set, set_selection
-from tests.projects import SETTINGS, make_project, refreshed
+from tests.projects import SETTINGS, WITH_REPORTS, make_project, refreshed
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import CODE_VERSIONS as ASSETS
 from tsds_pipeline.graph import observe
@@ -31,7 +31,7 @@ def forgotten():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("finished") / "project"
-    make_project(root, 2, 2)
+    make_project(root, 2, 2, settings=WITH_REPORTS)
     refreshed(root)
     return root
 

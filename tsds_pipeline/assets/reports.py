@@ -90,6 +90,7 @@ def selection_report(
             version=version,
             notes=metrics,
             metadata={"page": dg.MetadataValue.path(str(page)), **moved, **metrics, **_shown(pictures)},
+            preview=_preview(table),
         )
 
 
@@ -128,7 +129,7 @@ def selection_comparison(
             made_from,
             version=version,
             metadata={"page": dg.MetadataValue.path(str(page)), **_shown({"comparison": picture})},
-            preview=mean_metrics(table).with_columns(pl.col("method").replace(TITLES)),
+            preview=_preview(table),
         )
 
 
@@ -164,6 +165,12 @@ def _own_metrics(
 def _means(table: pl.DataFrame, method: str) -> dict[str, float]:
     row = mean_metrics(table.filter(pl.col("method") == method)).to_dicts()
     return {name: value for name in METRICS if row and (value := row[0][name]) is not None}
+
+
+def _preview(table: pl.DataFrame) -> pl.DataFrame:
+    """A row for each method of a verdict table, with the means alone."""
+    means = mean_metrics(table).with_columns(pl.col("method").replace(TITLES))
+    return means.select(pl.exclude("^.*_spread$"))
 
 
 def _by_task(task: str, **artifacts: Artifact) -> dict[str, Artifact]:

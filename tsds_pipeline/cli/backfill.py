@@ -22,14 +22,16 @@ def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> 
         tsds backfill --task bbh
         tsds backfill --task bbh --task gsm8k --from-scratch
     """
-    from tsds_pipeline.graph import OF_POOL, describe, observe, stored
+    from tsds_pipeline.graph import describe, observe, stored
+    from tsds_pipeline.graph import nodes as all_nodes
     from tsds_pipeline.status import task_nodes
 
     project = chosen_project()
     observed = observe(project)
     nodes = task_nodes(observed, tasks)
-    for node in (*(f"kde_densities|{source}" for source in observed.sources), *OF_POOL):
-        if stored(project.storage, node) is None:
+    of_pool = ("kde_densities", "pool_summary", "pool_map")
+    for node in all_nodes(observed):
+        if node.partition("|")[0] in of_pool and stored(project.storage, node) is None:
             raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh` first")
     if not run_refresh(project, nodes=nodes, from_scratch=from_scratch):
         ctx.exit(1)

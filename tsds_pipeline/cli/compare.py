@@ -6,7 +6,8 @@ import click
 
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
-from tsds_pipeline.cli.terminal import complain, plain_table, print_table, say
+from tsds_pipeline.cli.show import warn_unless_fresh
+from tsds_pipeline.cli.terminal import plain_table, print_table, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,10 +70,7 @@ def compare(ctx: click.Context, task: str, again: bool) -> None:
     _print(task, made.frame)
     say()
     say(f"page: {comparison_path(project, task)}")
-    sample = f"sampled_subset|{task}"
-    now = node_status(sample, observed, current_versions([sample], observed))
-    if now.state != "fresh":
-        complain("warning", f"the selection is {now.state} ({'; '.join(now.reasons)}): run `tsds refresh`")
+    warn_unless_fresh(observed, task)
 
 
 def _print(task: str, table: "pl.DataFrame") -> None:

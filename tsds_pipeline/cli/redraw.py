@@ -22,7 +22,8 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
         tsds redraw bbh
     """
     from tsds_pipeline.graph import observe, stored
-    from tsds_pipeline.redraws import add_redraw, drawn_nodes
+    from tsds_pipeline.redraws import add_redraw
+    from tsds_pipeline.status import drawn_nodes
 
     project = chosen_project()
     observed = observe(project)
@@ -36,5 +37,7 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
         for task in chosen:
             add_redraw(project, task)
 
-    if not run_refresh(project, count, nodes=[node for task in chosen for node in drawn_nodes(task)]):
+    if not run_refresh(
+        project, count, nodes=[node for task in chosen for node in drawn_nodes(observed, task)]
+    ):
         ctx.exit(1)

@@ -1,9 +1,14 @@
 """`tsds show`: what was selected for a task, and why."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.terminal import complain, say
+
+if TYPE_CHECKING:
+    from tsds_pipeline.graph import Observed
 
 QUERIES_SHOWN = 3
 
@@ -41,7 +46,7 @@ def show(task: str, queries: tuple[str, ...], limit: int) -> None:
     from tsds_pipeline.cli.pages import LEGEND, print_crowd, print_explanation, print_head
     from tsds_pipeline.explain import Explainer
     from tsds_pipeline.graph import observe
-    from tsds_pipeline.status import status, wanted_nodes
+    from tsds_pipeline.status import wanted_nodes
     from tsds_pipeline.summary import summarize
 
     project = chosen_project()
@@ -55,6 +60,13 @@ def show(task: str, queries: tuple[str, ...], limit: int) -> None:
         print_explanation(explanation, summary.queries)
     say()
     say(LEGEND, dim=True)
+    warn_unless_fresh(observed, task)
+
+
+def warn_unless_fresh(observed: "Observed", task: str) -> None:
+    """Say so where the sample of ``task`` is not what a refresh would make now."""
+    from tsds_pipeline.status import status
+
     own = next(one for one in status(observed) if one.node == f"sampled_subset|{task}")
     if own.state != "fresh":
         complain("warning", f"this result is {own.state} ({'; '.join(own.reasons)}): run `tsds refresh`")

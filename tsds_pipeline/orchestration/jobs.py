@@ -9,8 +9,9 @@ from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.refresh import FAILED, MADE, WAITING, Refresh
 from tsds_pipeline.orchestration.resources import ProjectResource
-from tsds_pipeline.redraws import add_redraw, drawn_nodes
+from tsds_pipeline.redraws import add_redraw
 from tsds_pipeline.settings import DagsterSettings
+from tsds_pipeline.status import drawn_nodes
 
 
 class Wanted(dg.Config):
@@ -30,11 +31,12 @@ def refresh_op(context: dg.OpExecutionContext, config: Wanted, project: ProjectR
 @dg.op(name="redraw_sample", description="Draws a fresh sample for the task of the run's partition.")
 def redraw_op(context: dg.OpExecutionContext, project: ProjectResource) -> None:
     loaded = project.load()
-    project.observe().require("task", context.partition_key)
+    observed = project.observe()
+    observed.require("task", context.partition_key)
     # Many tasks may be redrawn at one time: they stand in line.
     with refresh_lock(loaded, wait=True):
         add_redraw(loaded, context.partition_key)
-        _follow(context, Refresh(loaded, nodes=drawn_nodes(context.partition_key)))
+        _follow(context, Refresh(loaded, nodes=drawn_nodes(observed, context.partition_key)))
 
 
 def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:

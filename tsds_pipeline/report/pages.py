@@ -11,18 +11,17 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-FOLDER = "reports"
 _HEAD = 1000
 
 
 def page_path(project: Project, task: str) -> Path:
     """Where the report of ``task`` is."""
-    return project.root / FOLDER / f"{task}.html"
+    return project.reports / f"{task}.html"
 
 
 def comparison_path(project: Project, task: str) -> Path:
     """Where the comparison of ``task`` with other methods is."""
-    return project.root / FOLDER / f"{task}.comparison.html"
+    return project.reports / f"{task}.comparison.html"
 
 
 PAGES = {"selection_report": page_path, "selection_comparison": comparison_path}

@@ -202,6 +202,7 @@ def as_png(made: "Figure") -> str:
     """The picture as a data URI, on white."""
     target = io.BytesIO()
     made.savefig(target, format="png", dpi=90, facecolor="white", metadata={"Software": None})
+    made.set_layout_engine("none")  # it is laid out; once is enough
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
 
 
@@ -215,6 +216,7 @@ def as_svg(made: "Figure", name: str, texts: Mapping[str, Sequence[str]] | None 
     target = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         made.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        made.set_layout_engine("none")  # it is laid out; once is enough
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(target.getvalue())
