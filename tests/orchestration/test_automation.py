@@ -128,6 +128,8 @@ class Daemon:
                 shutil.copytree(
                     copy / "exports" / partition, self.root / "exports" / partition, dirs_exist_ok=True
                 )
+            if asset == "selection_report":
+                shutil.copytree(copy / "reports", self.root / "reports", dirs_exist_ok=True)
             artifact = stored(self.root / "storage", node)
             if artifact is not None:
                 self.instance.report_runless_asset_event(
