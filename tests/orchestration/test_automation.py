@@ -129,7 +129,8 @@ class Daemon:
                     copy / "exports" / partition, self.root / "exports" / partition, dirs_exist_ok=True
                 )
             if asset == "selection_report":
-                shutil.copytree(copy / "reports", self.root / "reports", dirs_exist_ok=True)
+                (self.root / "reports").mkdir(exist_ok=True)
+                shutil.copy2(copy / "reports" / f"{partition}.html", self.root / "reports")
             artifact = stored(self.root / "storage", node)
             if artifact is not None:
                 self.instance.report_runless_asset_event(
