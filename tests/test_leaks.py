@@ -1,8 +1,12 @@
 """What counts as a leak: a held-back text itself, or a long piece of one."""
 
-from tsds_pipeline.leaks import WORDS_IN_A_ROW, leaks
+from tsds_pipeline.leaks import WORDS_IN_A_ROW, HeldBackTexts
 
 LONG = " ".join(f"word{i}" for i in range(30))
+
+
+def leaks(texts: list[str], held_back: list[str]) -> list[int]:
+    return sorted(HeldBackTexts(held_back).leaks(texts))
 
 
 def piece(start: int, length: int) -> str:

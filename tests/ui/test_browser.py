@@ -20,8 +20,17 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{g}" for g in ("inputs", "candidates", "tasks"))
-ASSETS = ("candidate_corpus", "faiss_index", "kde_densities", "query_neighbors", "sampled_subset")
+GRAPH = "/asset-groups?expanded=" + ",".join(
+    f"global@global:{g}" for g in ("inputs", "candidates", "tasks", "reports")
+)
+ASSETS = (
+    "candidate_corpus",
+    "faiss_index",
+    "kde_densities",
+    "query_neighbors",
+    "sampled_subset",
+    "selection_report",
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,7 @@ def test_the_asset_graph(page, pictures):
     page.goto(GRAPH)
     for asset in ASSETS:
         expect(page.get_by_text(asset, exact=True).first).to_be_visible()
-    for group in ("inputs", "candidates", "tasks"):
+    for group in ("inputs", "candidates", "tasks", "reports"):
         expect(page.get_by_text(group, exact=True).first).to_be_visible()
     picture(page, pictures / "asset-graph.png")
 
@@ -83,6 +92,50 @@ def test_a_check_says_what_to_do(page, pictures):
     expect(page.get_by_text("mend the files").first).to_be_visible()
     expect(page.get_by_text("Passed").first).to_be_visible()
     picture(page, pictures / "check.png")
+
+
+def test_the_pictures_of_a_report(page, pictures):
+    page.goto("/assets/selection_report?view=partitions&partition=graphs")
+    row = page.get_by_text("picture_map", exact=True).locator("xpath=ancestor::tr")
+    row.get_by_text("Show Markdown").click()
+    image = page.locator("img[src^='data:image/png']")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.complete && image.naturalWidth") == 720
+    picture(page, pictures / "report-in-ui.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_report(page, pictures, server, scheme):
+    """It works without the network, says nothing to the console, and takes the colours of the browser."""
+    complaints, asked = [], []
+    report = page.context.browser.new_page(viewport={"width": 1000, "height": 1250}, color_scheme=scheme)
+    report.context.set_offline(True)
+    report.on("console", lambda message: complaints.append(message.text))
+    report.on("pageerror", lambda error: complaints.append(str(error)))
+    report.on("request", lambda request: asked.append(request.url))
+    report.goto(f"file://{server.root}/reports/graphs.html")
+    expect(report.get_by_role("heading", name="Is it a good selection?")).to_be_visible()
+    assert report.locator("svg").count() == 5
+    background = report.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(23, 23, 26)"}[scheme]
+    assert report.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert complaints == []
+    picture(report, pictures / f"report-{scheme}.png")
+    if scheme == "light":
+        report.locator("#map").scroll_into_view_if_needed()
+        report.screenshot(path=pictures / "report-map.png", clip=_around(report, "#map"), full_page=True)
+        report.pdf(path=pictures / "report.pdf")
+        assert (pictures / "report.pdf").stat().st_size > 50_000
+    report.close()
+
+
+def _around(page: Page, selector: str) -> dict[str, float]:
+    """Where the element is on the whole page."""
+    return page.locator(selector).evaluate(
+        "e => { const r = e.getBoundingClientRect(); "
+        "return {x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: r.height}; }"
+    )
 
 
 def test_sensors_and_schedules_are_running(page, pictures):

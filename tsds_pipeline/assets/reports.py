@@ -11,7 +11,7 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, test_texts_of
 from tsds_pipeline.core.baselines import METHODS
 from tsds_pipeline.graph import require_same_versions
-from tsds_pipeline.leaks import leaks
+from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
@@ -157,7 +157,7 @@ def _own_metrics(
     found = {
         **intrinsic(vectors, first["content_id"].rank("dense").to_numpy(), stage.settings.pool.kernel_radius),
         "effective_sample_size": solved.header.notes["effective_size"],
-        "leaks": float(len(leaks(first["text"].to_list(), [*query_texts, *texts]))),
+        "leaks": float(len(HeldBackTexts([*query_texts, *texts]).leaks(first["text"].to_list()))),
     }
     return {name: found[name] for name in METRICS if name in found}
 

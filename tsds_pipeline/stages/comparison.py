@@ -28,7 +28,7 @@ from tsds_pipeline.core.metrics import (
 from tsds_pipeline.core.sampling import draw
 from tsds_pipeline.core.transport import by_unit
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.leaks import leaks
+from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.ngrams import ngram_counts
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import ResolvedTask
@@ -139,7 +139,7 @@ class Comparison:
         self._weighted, self._uniform = (
             StoredPool(task, pool.parts, pool.queries, uniform=uniform) for uniform in (False, True)
         )
-        self._corpora, self._query_table, self._test_texts = corpora, query_table, test_texts
+        self._corpora, self._query_table, self._tests = corpora, query_table, HeldBackTexts(test_texts)
         self._fold = folds(query_table["content_id"], FOLDS, f"tsds comparison {task}")
 
     @property
@@ -257,7 +257,7 @@ class Comparison:
             "facility_location": facility_location(queries, vectors),
             "kl_reduction": kl_reduction(_total(query_texts), self._pool_counts, _total(chosen_texts)),
             **intrinsic(vectors, self._weighted.units[chosen], self._radius),
-            "leaks": float(len(leaks(chosen_texts, [*query_texts, *self._test_texts]))),
+            "leaks": float(len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))),
         }
         if choice.effective_size is not None:
             metrics["effective_sample_size"] = choice.effective_size
