@@ -6,6 +6,9 @@ in ``pool``. Problem RT, section 3 of TSDS: minimise over plans whose rows sum t
     alpha/C * sum_ij gamma_ij d_ij + (1 - alpha) * G(gamma)
 """
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from tsds_pipeline.core.kernel_transport import KernelProblem
@@ -66,6 +69,39 @@ def solve_auto(
     target = _Target(size, units, with_replacement)
     problem = _problem(pool, n_queries, algorithm, distance_scale, max_neighbors)
     return problem.solution(_largest_alpha(problem, target))
+
+
+class Swept(NamedTuple):
+    """The optimum at ``alpha`` without its plan."""
+
+    alpha: float
+    probabilities: np.ndarray
+    """p_j, (N,) float64."""
+    neighborhood_sizes: np.ndarray
+    """(M,)"""
+
+
+def sweep(
+    pool: CandidatePool,
+    n_queries: int,
+    alphas: Sequence[float],
+    *,
+    algorithm: str = "knn_kde",
+    distance_scale: float | None = None,
+    max_neighbors: int | None = None,
+) -> Iterator[Swept]:
+    """The optima that ``solve`` finds at each of ``alphas``, in [0, 1], from the largest down.
+
+    What was searched for one serves the next, and no plan is put together: who sees enough can stop.
+    """
+    problem = _problem(pool, n_queries, algorithm, distance_scale, max_neighbors)
+    for alpha in sorted(alphas, reverse=True):
+        spread = problem.spread(float(alpha))
+        sizes = np.full(n_queries, pool.size)
+        if np.isfinite(spread):
+            for block in problem.blocks(spread):
+                sizes[block.rows] = np.count_nonzero(problem.masses(block, spread), axis=1)
+        yield Swept(float(alpha), problem.probabilities([spread])[0], sizes)
 
 
 def automatic_size(solution: Solution, units: np.ndarray | None = None) -> int:
