@@ -12,7 +12,7 @@ from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import BY_SOURCE, Observed, stored
-from tsds_pipeline.report.pages import version_of
+from tsds_pipeline.report.pages import calibration_path, version_of
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
@@ -101,8 +101,9 @@ def _unknown(folder: Path, known: Iterable[str], kind: str) -> Iterator[Garbage]
 
 def _pages(observed: Observed) -> Iterator[Garbage]:
     """Pages of tasks that are gone; what else somebody put beside them is theirs."""
+    kept = calibration_path(observed.project)
     for page in _unknown(observed.project.reports, observed.tasks, "task"):
-        if page.path.suffix == ".html" and version_of(page.path) is not None:
+        if page.path != kept and page.path.suffix == ".html" and version_of(page.path) is not None:
             yield page
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from tsds_pipeline.cli.backfill import backfill
+from tsds_pipeline.cli.calibrate import calibrate
 from tsds_pipeline.cli.compare import compare
 from tsds_pipeline.cli.demo import demo
 from tsds_pipeline.cli.dev import dev
@@ -88,5 +89,5 @@ def tsds(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, init, refresh, status, show, compare, redraw, backfill, gc, dev, select):
+for command in (demo, init, refresh, status, show, compare, calibrate, redraw, backfill, gc, dev, select):
     tsds.add_command(command)

@@ -57,13 +57,19 @@ def complain(kind: str, text: str) -> None:
         click.echo(f"  {line}", err=True)
 
 
+def width() -> int:
+    """How many columns there are to print in."""
+    from rich.console import Console
+
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return max(Console().width if known else WIDTH_ELSEWHERE, NARROWEST)
+
+
 def print_table(table: "Table") -> None:
     """``table`` on standard output, as wide as the terminal."""
     from rich.console import Console
 
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(markup=False, highlight=False, emoji=False, width=None if known else WIDTH_ELSEWHERE)
-    console.width = max(console.width, NARROWEST)
+    console = Console(markup=False, highlight=False, emoji=False, width=width())
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

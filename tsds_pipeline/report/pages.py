@@ -28,6 +28,11 @@ PAGES = {"selection_report": page_path, "selection_comparison": comparison_path}
 """Where each asset that has a page for each task writes it."""
 
 
+def calibration_path(project: Project) -> Path:
+    """Where the page of `tsds calibrate` is: no task can have that name."""
+    return project.reports / "_calibrate.html"
+
+
 def svg(picture: str) -> "Markup":
     """A picture of ``pictures.as_svg``, to stand in a page as it is."""
     from markupsafe import Markup

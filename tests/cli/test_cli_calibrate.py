@@ -1,0 +1,119 @@
+"""`tsds calibrate`: what it prints and writes; its figures are tested with ``calibration`` and ``core.calibration``."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.commands import tsds
+from tests.projects import make_project, write_records
+from tests.texts import A, BagOfWords, make_text_project
+from tsds_pipeline.calibration import pairs
+
+PAGE = Path("reports") / "_calibrate.html"
+
+
+@pytest.fixture(scope="module")
+def texts_once(tmp_path_factory) -> Path:
+    """A small project of texts; not to be changed."""
+    root = tmp_path_factory.mktemp("texts") / "project"
+    make_text_project(root)
+    return root
+
+
+@pytest.fixture
+def done(texts_once, tmp_path) -> Path:
+    """A copy of it to play with."""
+    return Path(shutil.copytree(texts_once, tmp_path / "project"))
+
+
+def stored_files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_all_tasks_are_calibrated_and_nothing_is_changed(done):
+    before = stored_files(done)
+    result = tsds("-p", done, "calibrate", COLUMNS="100")
+    assert result.exit_code == 0, result.output
+    for title in ("Kernel radius", "Alpha, many", "Alpha, one", "Distance scale"):
+        assert re.search(f"^{title}$", result.stdout, re.MULTILINE)
+    assert not [line for line in result.stdout.splitlines() if len(line) > 100 and str(done) not in line]
+    assert "9 queries in 4 parts, each held back once; size 12" in result.stdout
+    assert re.search(r"^ +0\.\d+ .* in use \(auto\)", result.stdout, re.MULTILINE)
+    assert "nothing here can encode an edited text" in result.stdout
+    assert f"page  {done / PAGE}" in result.stdout
+    changed = {path.relative_to(done) for path, _ in stored_files(done).items() - before.items()}
+    assert changed - {Path("storage/file-hashes.json")} == {PAGE}
+    assert "_calibrate" not in tsds("-p", done, "gc", "--dry-run").output
+
+
+def test_the_page_stands_alone(done):
+    assert tsds("-p", done, "calibrate", "many", "--out", done / "page.html").exit_code == 0
+    page = (done / "page.html").read_text("utf-8")
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)[^\"]*\"", page)
+    assert re.findall(r'id="task-(\w+)"', page) == ["many"]
+    assert not (done / PAGE).exists()
+
+
+def test_texts_are_edited_and_encoded(done, monkeypatch):
+    monkeypatch.setattr(pairs, "make_encoder", lambda settings, root: BagOfWords())
+    result = tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\d+ texts and an edit of each; the pool is 34% short", result.stdout)
+    assert "proposed" in result.stdout
+    assert "To write into tsds.toml\n  [pool]\n  kernel_radius = " in result.stdout
+    assert tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3").stdout == result.stdout
+
+
+def test_given_pairs(done, tmp_path):
+    write_records(tmp_path / "pairs.jsonl", [{"a": "a-2", "b": "b-59"}, {"a": A[2], "b": "b-59"}])
+    result = tsds("-p", done, "calibrate", "many", "--pairs", tmp_path / "pairs.jsonl")
+    assert result.exit_code == 0, result.output
+    assert "2 given pairs" in result.stdout
+    assert "100% of the given pairs count as at least half" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["t9"], 1, 'there is no task "t9"'),
+        (["--pairs", "none.jsonl"], 1, "none.jsonl: no such file: --pairs takes records"),
+        (["--pairs", "p.jsonl", "--edits", "3"], 2, "--pairs and --edits exclude each other"),
+        (["--out", "page.pdf"], 2, '--out "page.pdf" is not a page: name a .html file'),
+        (["--edits", "0"], 2, "Invalid value for '--edits'"),
+    ],
+)
+def test_what_cannot_be_done(texts_once, arguments, status, message):
+    result = tsds("-p", texts_once, "calibrate", *arguments)
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_before_the_first_refresh(tmp_path):
+    make_project(tmp_path, sources=1, tasks=1)
+    result = tsds("-p", tmp_path, "calibrate")
+    assert result.exit_code == 1
+    assert result.stderr == "error: task t0 has no vectors yet: run `tsds refresh` first\n"
+
+
+def test_what_changed_since_is_warned_of(done):
+    write_records(done / "sources" / "b.jsonl", [])
+    result = tsds("-p", done, "calibrate", "many")
+    assert result.exit_code == 0
+    assert "warning: something changed since the last refresh" in result.stderr
+
+
+def test_a_scale_that_does_not_fit_is_said(done):
+    settings = (done / "tsds.toml").read_text() + "alpha = 0.6\ndistance_scale = 500\n"
+    (done / "tsds.toml").write_text(settings)
+    result = tsds("-p", done, "calibrate", "many")
+    assert "does not fit" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert re.search(r"what alpha = 0\.6 gives now, alpha = 0\.\d+ gives with", said)
+    proposed = float(re.search(r"\[selection\]\n  distance_scale = (\S+) ", result.stdout)[1])
+    (done / "tsds.toml").write_text(settings.replace("500", f"{proposed:g}"))
+    assert "The distance scale fits" in tsds("-p", done, "calibrate", "many").stdout

@@ -1,0 +1,61 @@
+"""A whole calibration: the kernel radius of the pool, alpha and the distance scale of some of its tasks."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsds_pipeline.calibration.advice import Advice, TaskFindings, advices
+from tsds_pipeline.calibration.alpha import FOLDS, sweep_alpha
+from tsds_pipeline.calibration.radius import RadiusFindings, find_radius
+from tsds_pipeline.calibration.scale import find_scale
+from tsds_pipeline.calibration.texts import PoolTexts
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import Observed, stored
+from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.stages.pool import read_pool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything that a calibration found."""
+
+    radius: RadiusFindings
+    tasks: tuple[TaskFindings, ...]
+
+    @property
+    def advices(self) -> list[Advice]:
+        return advices(self.radius, self.tasks)
+
+
+def calibrate(
+    observed: Observed, tasks: Sequence[str], *, pairs: Path | None, edits: int, seed: int
+) -> Findings:
+    """Calibrate the project for ``tasks``. TsdsError where it is not refreshed."""
+    project = observed.project
+    for task in tasks:  # before anything is encoded
+        if stored(project.storage, f"query_embeddings|{task}") is None:
+            raise TsdsError(f"task {task} has no vectors yet: run `tsds refresh` first")
+    pool = PoolTexts(observed)
+    with progress_bar("encoding pairs of near-duplicates", logger.info) as progress:
+        radius = find_radius(project, pool, pairs, edits, seed, progress)
+    found, steps = [], 0
+    with progress_bar("trying alphas, part by part", logger.info) as progress:
+
+        def done() -> None:
+            nonlocal steps
+            steps += 1
+            progress(min(steps, len(tasks) * (FOLDS + 1)), len(tasks) * (FOLDS + 1))
+
+        for task in tasks:
+            found.append(_of_task(observed, task, seed, done))
+    return Findings(radius, tuple(found))
+
+
+def _of_task(observed: Observed, task: str, seed: int, done) -> TaskFindings:
+    settings, pool = observed.project.settings.resolved_task(task), read_pool(observed, task)
+    queries = stored(observed.project.storage, f"query_embeddings|{task}")
+    sweep = sweep_alpha(task, settings, pool, queries.frame["content_id"].to_list(), seed, done)
+    return TaskFindings(sweep, find_scale(settings, pool), settings.algorithm)
