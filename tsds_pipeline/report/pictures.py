@@ -25,6 +25,8 @@ CHOSEN, QUERIES, OTHER, NEAREST = "#2f7fc1", "#e0701a", "#9a9a9a", "#8e5ab5"
 _INK, _GRID = "#1a1a1b", "#d7d7d8"
 _IN_PAGE = {_INK: "var(--ink)", _GRID: "var(--grid)"}
 _WIDTH = 8.0
+# Fewer leave room, so that a bar is a bar.
+_FEWEST_BARS = 8
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -191,7 +193,7 @@ def drift(kept: np.ndarray, added: np.ndarray, dropped: np.ndarray, labels: Sequ
     axes.bar(place, -dropped, 0.6, color=OTHER, label="dropped")
     axes.axhline(0, color=_INK, linewidth=0.8)
     axes.set_xticks(place, labels)
-    axes.set(ylabel="examples")
+    axes.set(xlabel="version", ylabel="examples", xlim=(-0.6, max(len(kept), _FEWEST_BARS) - 0.4))
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
     axes.grid(False, axis="x")
     made.legend(loc="outside upper left", ncols=3)
