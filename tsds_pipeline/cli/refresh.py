@@ -58,14 +58,14 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         work = Refresh(project, **wanted)
         work.wait_for_runs(say)
         steps = _follow(work.nodes, work.steps())
-    scan = work.observed.scan
+    problems, hints = work.observed.problems, work.observed.scan.hints
     _tell_failures(steps)
     _tell_warnings(project, steps)
-    for kind, lines in (("problem", scan.problems), ("hint", scan.hints)):
+    for kind, lines in (("problem", problems), ("hint", hints)):
         for line in lines:
             complain(kind, line)
     say(_summed_up(steps, time.monotonic() - started))
-    return not scan.problems and all(step.outcome in ("made", "fresh") for step in steps)
+    return not problems and all(step.outcome in ("made", "fresh") for step in steps)
 
 
 def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:

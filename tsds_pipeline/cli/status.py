@@ -55,7 +55,7 @@ def status(every: bool, as_json: bool) -> None:
             complain("failed", f"{describe(one.node)}: {'; '.join(one.reasons)}")
         for name, problem in one.failed_checks.items():
             complain("warning", f"{describe(one.node)}: check {name}: {problem}")
-    for kind, lines in (("problem", observed.scan.problems), ("hint", observed.scan.hints)):
+    for kind, lines in (("problem", observed.problems), ("hint", observed.scan.hints)):
         for line in lines:
             complain(kind, line)
     say(_summed_up(found))
@@ -77,7 +77,7 @@ def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
     return {
         "project": str(observed.project.root),
         "partitions": partitions,
-        "problems": list(observed.scan.all_problems()),
+        "problems": [*observed.scan.all_problems(), *observed.sql.problems],
         "hints": list(observed.scan.hints),
     }
 
