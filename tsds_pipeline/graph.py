@@ -216,6 +216,11 @@ def required(node: str, observed: Observed) -> list[str]:
     return [name for name in names if name in observed.models] if node in observed.models else names
 
 
+def is_model(node: str) -> bool:
+    """Whether ``node``, one of ``nodes``, is an SQL model."""
+    return "|" not in node and node not in CODE_VERSIONS
+
+
 def code_version(asset: str, observed: Observed) -> str:
     """The code version of ``asset``."""
     return observed.models[asset].code if asset in observed.models else CODE_VERSIONS[asset]

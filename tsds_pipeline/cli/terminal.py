@@ -6,6 +6,7 @@ Data is never trusted: what comes out of files loses control characters and esca
 import codecs
 import os
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +58,17 @@ def complain(kind: str, text: str) -> None:
         click.echo(f"  {line}", err=True)
 
 
+def width() -> int:
+    """How many columns a table on standard output may have."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return max(shutil.get_terminal_size().columns if known else WIDTH_ELSEWHERE, NARROWEST)
+
+
 def print_table(table: "Table") -> None:
     """``table`` on standard output, as wide as the terminal."""
     from rich.console import Console
 
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(markup=False, highlight=False, emoji=False, width=None if known else WIDTH_ELSEWHERE)
-    console.width = max(console.width, NARROWEST)
+    console = Console(markup=False, highlight=False, emoji=False, width=width())
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

@@ -43,6 +43,11 @@ def add_view(connection: "DuckDBPyConnection", name: str, observed: Observed) ->
     connection.execute(_view(name, _query(name, observed)))
 
 
+def unmade_models(observed: Observed) -> list[str]:
+    """The models that have no result yet."""
+    return [name for name in observed.models if stored(observed.project.storage, name) is None]
+
+
 def write_warehouse(observed: Observed) -> Path:
     """Write the database of views beside the one that there is, and put it in its place.
 
@@ -51,7 +56,8 @@ def write_warehouse(observed: Observed) -> Path:
     import duckdb
 
     _keep_statistics(observed)
-    made = [name for name in observed.models if stored(observed.project.storage, name) is not None]
+    unmade = unmade_models(observed)
+    made = [name for name in observed.models if name not in unmade]
     views = [(name, _query(name, observed), RELATIONS[name].description) for name in RELATIONS]
     views += [(name, _query(name, observed), observed.models[name].file.description) for name in made]
 
