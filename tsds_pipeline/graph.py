@@ -8,6 +8,7 @@ status` answers at once. Making a node again is ``orchestration.refresh``.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tsds_pipeline.discovery import Scan, scan
@@ -72,6 +73,14 @@ class Observed:
 
     sql: Models
     """The SQL models, each of which is a node of its name."""
+
+    @cached_property
+    def by_asset(self) -> dict[str, list[str]]:
+        """The inputs and what a refresh makes of the pipeline, by asset."""
+        found: dict[str, list[str]] = {}
+        for node in (*self.versions, *_pipeline_nodes(self)):
+            found.setdefault(node.partition("|")[0], []).append(node)
+        return found
 
     @property
     def models(self) -> dict[str, Model]:
@@ -180,18 +189,7 @@ def _behind_table(name: str, observed: Observed) -> list[str]:
         return [name]
     if RELATIONS[name].of_everything:
         return list(_pipeline_nodes(observed))
-    return [node for asset in made_by(name) for node in partitions(asset, observed)]
-
-
-def partitions(asset: str, observed: Observed) -> list[str]:
-    """The nodes of ``asset``, which may be an input."""
-    if asset in (*BY_SOURCE, *INPUTS_BY_SOURCE):
-        return [f"{asset}|{source}" for source in observed.sources]
-    if asset == "query_neighbors":
-        return [f"{asset}|{source}|{task}" for source in observed.sources for task in observed.tasks]
-    if asset in (*OF_POOL, *INPUTS_OF_ALL):
-        return [asset]
-    return [f"{asset}|{task}" for task in observed.tasks]
+    return [node for asset in made_by(name) for node in observed.by_asset.get(asset, ())]
 
 
 def asset_parents(model: Model) -> list[str]:

@@ -56,6 +56,10 @@ RELATIONS = {
         {"source": "VARCHAR", "candidates": "BIGINT", "copies": "BIGINT", "total_weight": "DOUBLE",
          "near_duplicates": "BIGINT"},
     ),
+    "pool_map": Relation(
+        "Where a sample of the candidates lies on the map of the pool.",
+        {"source": "VARCHAR", "content_id": "VARCHAR", "x": "FLOAT", "y": "FLOAT"},
+    ),
     "query_examples": Relation(
         "The queries of each task.",
         {"content_id": "VARCHAR", "record_id": "VARCHAR", "text": "VARCHAR", "record": "VARCHAR"},
@@ -85,6 +89,14 @@ RELATIONS = {
          "variants": "VARCHAR[]"},
         ("task",),
     ),
+    "selection_report": Relation(
+        "How good each task's selection is by parts of its queries that were held back, and what others would be.",
+        {"method": "VARCHAR", "fold": "BIGINT", **dict.fromkeys(
+            ("transport_distance", "energy_distance", "maximum_mean_discrepancy", "held_back_distance",
+             "facility_location", "kl_reduction", "vendi_score", "near_duplicate_rate", "unique_share",
+             "effective_sample_size", "leaks"), "DOUBLE")},
+        ("task",),
+    ),
     "quarantine": Relation(
         "The records that cannot be used.",
         {"file": "VARCHAR", "line": "BIGINT", "reason": "VARCHAR", "excerpt": "VARCHAR"},
@@ -98,7 +110,7 @@ RELATIONS = {
          "epochs": "BIGINT", "seed": "BIGINT", "algorithm": "VARCHAR", "alpha": "DOUBLE", "kept": "BIGINT",
          "added": "BIGINT", "dropped": "BIGINT", "content_ids": "VARCHAR[]"},
         ("task",),
-        ("sampled_subset",),
+        ("selection_report",),
         growing=True,
     ),
     MATERIALIZATIONS: Relation(
@@ -136,7 +148,10 @@ def relation_sql(name: str, storage: Path, sources: Sequence[str], tasks: Sequen
             f"columns = {{{types}}}) WHERE asset IS NOT NULL"
         )
     if relation.growing:
-        return f"SELECT * FROM read_parquet([{listed}], union_by_name = true)"
+        # Files have instants, and only a plain time is the same wherever it is read.
+        times = [column for column, dtype in relation.columns.items() if dtype == "TIMESTAMP"]
+        plain = ", ".join(f"make_timestamp(epoch_us({column})) AS {column}" for column in times)
+        return f"SELECT * REPLACE ({plain}) FROM read_parquet([{listed}], union_by_name = true)"
     # source and task are names of files and folders; the last one of the path comes first here.
     places = {keys[-1]: "parse_filename(filename, true)"} if keys else {}
     places |= dict.fromkeys(keys[:-1], "parse_path(filename)[-2]")
