@@ -70,11 +70,11 @@ class Artifact:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        return pl.read_parquet(self.path)
+        return pl.read_parquet(self.path, glob=False)
 
     def scan(self) -> pl.LazyFrame:
         """The table, to be filtered before it is read."""
-        return pl.scan_parquet(self.path)
+        return pl.scan_parquet(self.path, glob=False)
 
     @property
     def files(self) -> list[Path]:

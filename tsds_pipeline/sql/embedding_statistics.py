@@ -19,7 +19,7 @@ def keep_statistics(storage: Path, source: str, embeddings: Artifact) -> None:
     """Make the statistics of the vectors of ``source`` what they are now."""
     path = storage / FOLDER / f"{source}.parquet"
     try:
-        known = pl.read_parquet(path, columns=["version"])["version"].to_list()
+        known = pl.read_parquet(path, columns=["version"], glob=False)["version"].to_list()
     except (OSError, pl.exceptions.PolarsError):
         known = []
     if known != [embeddings.version]:

@@ -101,6 +101,8 @@ def _tables(node: Any, known: frozenset[str], file: str, text: bytes) -> Iterato
         raise TsdsError(
             f"{file}:{_line(text, _place(node))}: {function} reads what no lineage sees: read relations and models only"
         )
+    if node.get("type") == "SHOW_REF":
+        raise TsdsError(f"{file}: DESCRIBE, SHOW and SUMMARIZE are for the prompt: write one SELECT")
     for key, value in node.items():
         if key != "cte_map":
             yield from _tables(value, known, file, text)

@@ -5,7 +5,7 @@ its model alone; what cannot be a model at all is a problem of the project.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -121,7 +121,8 @@ def load_models(root: Path | None, reserved: Iterable[str] = ()) -> Models:
             else:
                 own[file.name] = file
         files |= own
-    found = {name: _model(file, files) for name, file in files.items() if file.folder != CHECKS}
+    known = {name for name, file in files.items() if file.folder != CHECKS} | RELATIONS.keys()
+    found = {name: _model(file, known) for name, file in files.items() if file.folder != CHECKS}
     models = dict(_in_order({name: _without_circle(model, found) for name, model in found.items()}))
     checks = [_check(file, models, problems) for file in files.values() if file.folder == CHECKS]
     for check in sorted(filter(None, checks), key=lambda check: check.name):
@@ -157,8 +158,7 @@ def _unusable(file: File, own: Mapping[str, File], taken: Iterable[str]) -> str 
     return None
 
 
-def _model(file: File, files: Mapping[str, File]) -> Model:
-    known = {name for name, other in files.items() if other.folder != CHECKS} | RELATIONS.keys()
+def _model(file: File, known: Collection[str]) -> Model:
     try:
         select = parse_select(file.path, file.text)
         return Model(file, select, _reads(file, select, known))
@@ -166,8 +166,7 @@ def _model(file: File, files: Mapping[str, File]) -> Model:
         return Model(file, None, problem=str(error))
 
 
-def _reads(file: File, select: Select, known: Iterable[str]) -> tuple[str, ...]:
-    known = set(known)
+def _reads(file: File, select: Select, known: Collection[str]) -> tuple[str, ...]:
     for table in select.tables:
         if table.name.removeprefix("main.") not in known:
             raise TsdsError(
