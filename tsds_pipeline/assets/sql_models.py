@@ -120,7 +120,7 @@ def _materialized(
 
 def _column_descriptions(model: Model, observed: Observed) -> dict[str, str]:
     """What the comments in the SQL say of its columns; a column that is only passed on is what it was."""
-    described: dict[str, str] = {}
+    described = {"source": "Key of the source.", "task": "Key of the task."}
     for name in reversed(model.reads):
         if name in observed.models:
             described |= _column_descriptions(observed.models[name], observed)

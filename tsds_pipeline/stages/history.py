@@ -78,7 +78,9 @@ class History:
         """
         drift, before, known = self.drift(sample, version), self._before(version), self._recorded(version)
         number = 1 if before is None else _number(before) + 1
-        made_at = pl.read_parquet(known, columns=["made_at"], glob=False).item() if known else datetime.now(UTC)
+        made_at = (
+            pl.read_parquet(known, columns=["made_at"], glob=False).item() if known else datetime.now(UTC)
+        )
         row = {
             "task": self._task,
             "version": version,
