@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +55,9 @@ class Shell:
                     self._print([column[0] for column in self._connection.description])
         except duckdb.Error as error:
             raise sql_error("query", error) from None
+        except RuntimeError as error:
+            # How DuckDB passes on a Ctrl-C.
+            raise (KeyboardInterrupt if "interrupted" in str(error) else error) from None
 
     def loop(self) -> None:
         """Ask until there is an end of it."""
@@ -138,7 +142,7 @@ def _table(columns: Sequence[str], rows: Sequence[tuple]) -> tuple["Table", int]
     cap, shown = _fitting(natural, width())
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for number, name in enumerate(cells[0][:shown]):
-        numeric = all(isinstance(row[number], int | float | None) for row in rows)
+        numeric = all(isinstance(row[number], int | float | Decimal | None) for row in rows)
         table.add_column(cut(name, cap), justify="right" if numeric and rows else "left", no_wrap=True)
     for row in cells[1:]:
         table.add_row(*(cut(cell, cap) for cell in row[:shown]))
@@ -192,8 +196,8 @@ def _field(value: Any) -> Any:
 def _cell(value: Any) -> str:
     if value is None:
         return "NULL"
-    if isinstance(value, float):
-        return f"{value:.6g}"
+    if isinstance(value, float | Decimal):
+        return f"{float(value):.6g}"
     return one_line(str(_field(value)))
 
 
@@ -203,8 +207,8 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
