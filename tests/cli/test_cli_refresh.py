@@ -11,7 +11,7 @@ from tests.projects import append_records, clustered, make_project, records
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.project import Project
 
-MODELS = ["sql        13 made", "15 made, 0 fresh in; SQL models: 13 made, 0 fresh"]
+MODELS = ["sql      13 made", "15 made, 0 fresh in; SQL models: 13 made, 0 fresh"]
 
 
 def test_from_nothing_in_a_process_of_its_own(tmp_path):
@@ -24,7 +24,7 @@ def test_from_nothing_in_a_process_of_its_own(tmp_path):
         for line in result.stdout.splitlines()
         if not line.endswith("...")
     ]
-    assert lines == ["sources    6 made", "pool       3 made", "task t0    6 made", *MODELS]
+    assert lines == ["sources  6 made", "pool     3 made", "task t0  6 made", *MODELS]
     assert tsds("-p", tmp_path, "refresh").output.startswith("0 made, 15 fresh in ")
 
 

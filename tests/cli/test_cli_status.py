@@ -29,7 +29,7 @@ def test_what_is_stale_and_why(done):
     assert re.search(r"task t0 +fresh", result.output)
     assert re.search(r"task t1 +stale +6 of 6: query_files\[t1\] changed", result.output)
     assert result.output.endswith(
-        "15 fresh, 6 stale; SQL models: 3 fresh, 10 stale; `tsds refresh` makes up to 16\n"
+        "15 fresh, 6 stale; SQL models: 5 fresh, 8 stale; `tsds refresh` makes up to 14\n"
     )
 
 
