@@ -9,7 +9,20 @@ from tests.commands import TYPED, tsds, typed
 from tsds_pipeline.cli import refresh as refresh_module
 from tsds_pipeline.cli import terminal
 
-COMMANDS = ["demo", "init", "refresh", "status", "show", "redraw", "backfill", "gc", "dev", "select"]
+COMMANDS = [
+    "demo",
+    "init",
+    "refresh",
+    "status",
+    "show",
+    "compare",
+    "sql",
+    "redraw",
+    "backfill",
+    "gc",
+    "dev",
+    "select",
+]
 
 
 def test_without_arguments_it_says_what_it_can():

@@ -257,7 +257,9 @@ class Comparison:
             "facility_location": facility_location(queries, vectors),
             "kl_reduction": kl_reduction(_total(query_texts), self._pool_counts, _total(chosen_texts)),
             **intrinsic(vectors, self._weighted.units[chosen], self._radius),
-            "leaks": float(len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))),
+            "leaks": float(
+                len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))
+            ),
         }
         if choice.effective_size is not None:
             metrics["effective_sample_size"] = choice.effective_size
