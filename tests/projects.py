@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.graph import node_path
+from tsds_pipeline.graph import is_model, node_path
 from tsds_pipeline.orchestration.refresh import Refresh, Step
 from tsds_pipeline.project import Project
 from tsds_pipeline.storage import Draft, read_artifact, write_artifact
@@ -80,9 +80,14 @@ def refreshed(root: Path, **wanted: str) -> list[Step]:
 
 
 def made(steps: Sequence[Step]) -> list[str]:
-    """The nodes that were made, each as often as it was; nothing may have failed."""
+    """The nodes of the pipeline that were made, each as often as it was; nothing may have failed."""
     assert not [step for step in steps if step.outcome in ("failed", "waiting")]
-    return [step.node for step in steps if step.outcome == "made"]
+    return [step.node for step in steps if step.outcome == "made" and not is_model(step.node)]
+
+
+def made_models(steps: Sequence[Step]) -> list[str]:
+    """The SQL models that were made, each as often as it was."""
+    return [step.node for step in steps if step.outcome == "made" and is_model(step.node)]
 
 
 def tampered(root: Path, node: str, **columns: pl.Expr) -> None:

@@ -9,7 +9,9 @@ from tsds_pipeline.graph import (
     ALSO_READ,
     CODE_VERSIONS,
     INPUT_ASSETS,
+    code_version,
     describe,
+    is_model,
     nodes,
     observe,
     upstream,
@@ -32,12 +34,12 @@ def asset(node: str) -> str:
 def test_the_assets_and_their_upstream_are_the_same(observed):
     graph = definitions().resolve_asset_graph()
     drawn = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
-    assert set(drawn) == {*CODE_VERSIONS, *INPUT_ASSETS}
+    assert set(drawn) == {*CODE_VERSIONS, *INPUT_ASSETS, *observed.models}
     for node in (*nodes(observed), *ON_DEMAND):
         name = asset(node)
         expected = {asset(up) for up in upstream(node, observed)} | set(ALSO_READ.get(name, ()))
         assert {key.to_user_string() for key in drawn[name].parent_keys} == expected
-        assert drawn[name].code_version == CODE_VERSIONS[name]
+        assert drawn[name].code_version == code_version(name, observed)
 
 
 def test_the_partitions_are_the_same(observed):
@@ -51,10 +53,11 @@ def test_the_partitions_are_the_same(observed):
 
 
 def test_every_node_comes_once_and_after_its_upstream(observed):
-    order = list(nodes(observed))
+    order = [node for node in nodes(observed) if not is_model(node)]
     assert len(order) == len(set(order)) == 2 * 4 + 2 + 2 * (4 + 3)
+    assert list(nodes(observed))[len(order) :] == list(observed.models)
     seen = set(observed.versions)
-    for node in order:
+    for node in nodes(observed):
         assert set(upstream(node, observed)) <= seen
         seen.add(node)
 
@@ -62,7 +65,7 @@ def test_every_node_comes_once_and_after_its_upstream(observed):
 def test_every_asset_says_what_it_is():
     for spec in definitions().resolve_all_asset_specs():
         assert spec.description, spec.key
-        assert spec.group_name in ("inputs", "candidates", "tasks", "reports")
+        assert spec.group_name in ("inputs", "candidates", "tasks", "reports", "sql")
 
 
 def test_the_results_are_tagged():

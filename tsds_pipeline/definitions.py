@@ -6,8 +6,10 @@ from functools import partial
 import dagster as dg
 
 from tsds_pipeline.assets import candidates, reports, tasks
+from tsds_pipeline.assets.sql_models import model_assets
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.orchestration.automation import condition, sensors
+from tsds_pipeline.graph import project_models
+from tsds_pipeline.orchestration.automation import condition, model_condition, sensors
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job, schedules
@@ -18,13 +20,15 @@ from tsds_pipeline.settings import DagsterSettings
 
 def definitions(root: str | None = None) -> dg.Definitions:
     """The pipeline on the project folder ``root``; without it on the one that TSDS_PROJECT names."""
-    settings = _settings(root)
+    loaded = _project(root)
+    settings = loaded.settings.dagster if loaded else DagsterSettings()
     running = os.environ.get(AUTOMATION) == "on"
     project = ProjectResource(root=root)
     assets = dg.load_assets_from_modules([candidates, tasks, reports], automation_condition=condition(root))
+    models = model_assets(project_models(loaded and loaded.root), model_condition(root))
     owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))
     return dg.Definitions(
-        assets=dg.map_asset_specs(owned, [*input_specs(), *assets]),
+        assets=dg.map_asset_specs(owned, [*input_specs(), *assets, *models]),
         resources={"project": project, "artifacts": ProjectIOManager(project=project)},
         jobs=[refresh_job, redraw_job],
         sensors=sensors(
@@ -38,12 +42,12 @@ def definitions(root: str | None = None) -> dg.Definitions:
     )
 
 
-def _settings(root: str | None) -> DagsterSettings:
-    """[dagster] of the project; its defaults where there is no usable project, as every run will say."""
+def _project(root: str | None) -> Project | None:
+    """The project; None where there is no usable one, as every run will say."""
     try:
-        return Project.load(root).settings.dagster
+        return Project.load(root)
     except TsdsError:
-        return DagsterSettings()
+        return None
 
 
 defs = definitions()

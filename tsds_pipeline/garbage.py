@@ -11,13 +11,14 @@ from tsds_pipeline.discovery import COPIES
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, Observed, stored
+from tsds_pipeline.graph import BY_SOURCE, OF_POOL, Observed, stored
 from tsds_pipeline.report.pages import calibration_path, version_of
+from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
 
-_OF_SOURCES = (*BY_SOURCE, "quarantine")
+_OF_SOURCES = (*BY_SOURCE, "quarantine", EMBEDDING_STATISTICS)
 _OF_TASKS = (
     "query_examples",
     "query_embeddings",
@@ -78,6 +79,7 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     found += _abandoned([storage, observed.project.exports, observed.project.reports])
     found += _copies(storage / COPIES, observed)
     found += _kernel_sums(storage, observed)
+    found += _models(storage, observed)
     if exports:
         exported = _unknown(observed.project.exports, observed.tasks, "task")
         found += [one for one in exported if (one.path / "manifest.json").is_file()]
@@ -132,6 +134,15 @@ def _kernel_sums(storage: Path, observed: Observed) -> Iterator[Garbage]:
     for path in _entries(present):
         if path.suffix == ".npz" and not set(path.stem.split("-")) <= versions:
             yield Garbage(path, "sums of embeddings that were replaced")
+
+
+def _models(storage: Path, observed: Observed) -> Iterator[Garbage]:
+    """The results of SQL models that are gone; while a file cannot be used, that may be one of them."""
+    known = {*OF_POOL, *observed.models}
+    for path in () if observed.sql.problems else _entries(storage):
+        name = path.name.partition(".")[0]
+        if path.name in (f"{name}.parquet", f"{name}.attempt.json") and name not in known:
+            yield Garbage(path, f"there is no SQL model {name}")
 
 
 def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:

@@ -8,6 +8,7 @@ status` answers at once. Making a node again is ``orchestration.refresh``.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tsds_pipeline.discovery import Scan, scan
@@ -23,6 +24,8 @@ from tsds_pipeline.settings import (
     solver_part,
 )
 from tsds_pipeline.settings_errors import nearest
+from tsds_pipeline.sql.models import Model, Models, load_models
+from tsds_pipeline.sql.relations import RELATIONS, made_by
 from tsds_pipeline.storage import Artifact, Header, artifact_path, content_hash, find_artifact
 
 # Raised when the same input would give another result.
@@ -49,6 +52,7 @@ CHAINS = (
     ("selection_probabilities", "sampled_subset", "selection_report"),
 )
 OF_POOL = ("pool_summary", "pool_map")
+ON_DEMAND = ("selection_comparison",)
 # What is observed, not made: files of the user, and resolved settings.
 INPUTS_BY_SOURCE = ("source_files",)
 INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
@@ -66,6 +70,26 @@ class Observed:
     """Canonical text of the settings behind the input nodes."""
     versions: dict[str, str]
     """Data versions of all nodes that ``start`` was made from, near and far, and the texts of their settings."""
+
+    sql: Models
+    """The SQL models, each of which is a node of its name."""
+
+    @cached_property
+    def by_asset(self) -> dict[str, list[str]]:
+        """The inputs and what a refresh makes of the pipeline, by asset."""
+        found: dict[str, list[str]] = {}
+        for node in (*self.versions, *_pipeline_nodes(self)):
+            found.setdefault(node.partition("|")[0], []).append(node)
+        return found
+
+    @property
+    def models(self) -> dict[str, Model]:
+        return self.sql.models
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with files of the project, those apart that an asset tells of."""
+        return (*self.scan.problems, *self.sql.problems)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -113,13 +137,20 @@ def observe(project: Project) -> Observed:
     for key, files in found.tasks.items():
         texts[node := f"query_files|{key}"] = query_part(settings, key)
         versions[node] = content_hash(files.version, texts[node])
-    return Observed(project, found, texts, versions)
+    return Observed(project, found, texts, versions, project_models(project.root))
+
+
+def project_models(root: Path | None) -> Models:
+    """The SQL models of the project folder ``root``; of the package alone without it."""
+    return load_models(root, (*CODE_VERSIONS, *INPUT_ASSETS))
 
 
 def upstream(node: str, observed: Observed) -> list[str]:
     """The nodes that ``node`` is made from: a change of any makes it stale."""
     asset, _, key = node.partition("|")
     sources = observed.sources
+    if asset in observed.models:
+        return [name for read in observed.models[asset].reads for name in _behind_table(read, observed)]
     match asset:
         case "candidate_corpus":
             return [f"source_files|{key}"]
@@ -152,6 +183,47 @@ def upstream(node: str, observed: Observed) -> list[str]:
     raise ValueError(f"{node} is not made by any asset")
 
 
+def _behind_table(name: str, observed: Observed) -> list[str]:
+    """The nodes behind a relation or model that a model reads."""
+    if name in observed.models:
+        return [name]
+    if RELATIONS[name].of_everything:
+        return list(_pipeline_nodes(observed))
+    return [node for asset in made_by(name) for node in observed.by_asset.get(asset, ())]
+
+
+def asset_parents(model: Model) -> list[str]:
+    """The assets that ``model`` is made from."""
+    parents: dict[str, None] = {}
+    for name in model.reads:
+        if name not in RELATIONS:
+            parents[name] = None
+        else:
+            everything = RELATIONS[name].of_everything
+            assets = [asset for asset in CODE_VERSIONS if asset not in ON_DEMAND]
+            parents |= dict.fromkeys(assets if everything else made_by(name))
+    return list(parents)
+
+
+def required(node: str, observed: Observed) -> list[str]:
+    """The nodes upstream without which ``node`` cannot be made: all, but for a model only other models.
+
+    What the pipeline failed to make is empty for a model, or as it was: one broken task must not stop them all.
+    """
+    names = upstream(node, observed)
+    return [name for name in names if name in observed.models] if node in observed.models else names
+
+
+def is_model(node: str) -> bool:
+    """Whether ``node``, one of ``nodes``, is an SQL model."""
+    return "|" not in node and node not in CODE_VERSIONS
+
+
+def code_version(asset: str, observed: Observed) -> str:
+    """The code version of ``asset``."""
+    return observed.models[asset].code if asset in observed.models else CODE_VERSIONS[asset]
+
+
 def current_versions(nodes: Iterable[str], observed: Observed) -> dict[str, str]:
     """The data versions of all inputs, and of what is stored directly upstream of ``nodes``."""
     versions = dict(observed.versions)
@@ -164,7 +236,7 @@ def current_versions(nodes: Iterable[str], observed: Observed) -> dict[str, str]
 def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -> dict[str, str]:
     """What ``node`` would be made from now: its code, and the data versions of those upstream that there are."""
     known = {name: versions[name] for name in upstream(node, observed) if name in versions}
-    return {"code": CODE_VERSIONS[node.partition("|")[0]], **known}
+    return {"code": code_version(node.partition("|")[0], observed), **known}
 
 
 def chained(node: str) -> str | None:
@@ -177,10 +249,16 @@ def chained(node: str) -> str | None:
 
 
 def nodes(observed: Observed) -> Iterator[str]:
-    """Every node that a refresh makes, each after its upstream: sources, the pool, then task by task.
+    """Every node that a refresh makes, each after its upstream: sources, the pool, task by task, and the SQL models.
 
-    ``selection_comparison`` is made when somebody asks for it.
+    ``selection_comparison`` is made when somebody asks for it, and models where there is data.
     """
+    yield from _pipeline_nodes(observed)
+    if observed.sources:
+        yield from observed.models
+
+
+def _pipeline_nodes(observed: Observed) -> Iterator[str]:
     sources = observed.sources
     for asset in BY_SOURCE:
         yield from (f"{asset}|{source}" for source in sources)
@@ -240,15 +318,32 @@ def header(
     return Header(version=version, code=code, inputs=inputs, settings=settings, **more)
 
 
+def model_header(
+    node: str, observed: Observed, versions: Mapping[str, str], failed_checks: Mapping[str, str] | None = None
+) -> Header:
+    """The header of the result of the model ``node``, made from what has ``versions``.
+
+    It is known before the result is: the version covers its SQL and the versions of its inputs.
+    """
+    code, model = code_version(node, observed), observed.models[node]
+    inputs = {name: versions[name] for name in upstream(node, observed) if name in versions}
+    settings = {name: observed.settings[name] for name in inputs if name in observed.settings}
+    notes = {"failed_checks": dict(failed_checks)} if failed_checks else {}
+    return Header(content_hash(model.file.text, inputs), code, inputs, settings, notes=notes)
+
+
 def stale_reasons(node: str, old: Header, observed: Observed, versions: Mapping[str, str]) -> list[str]:
     """Why what ``old`` describes is not what ``node`` would be made from now; empty when it is fresh.
 
     ``versions`` are the current data versions, of the upstream nodes at least. One plain phrase a reason.
     """
     asset = node.partition("|")[0]
-    reasons = [] if old.code == CODE_VERSIONS[asset] else [f"the code of {asset} changed"]
+    reasons = [] if old.code == code_version(asset, observed) else [f"the code of {asset} changed"]
     expected = upstream(node, observed)
+    optional = set(expected) - set(required(node, observed))
     for name in expected:
+        if name in optional and name not in old.inputs and name not in versions:
+            continue
         if name not in old.inputs:
             reasons.append(f"{describe(name)} is new")
         elif old.inputs[name] != versions.get(name):
@@ -318,6 +413,15 @@ CARRIED = {
     "selection_probabilities": ("query_examples",),
 }
 COMMON_SETTINGS = ("encoder_settings", "pool_settings")
+
+
+def keys_of(node: str) -> tuple[str | None, str | None]:
+    """The source and the task that ``node`` belongs to, as far as it does."""
+    asset, _, partition = node.partition("|")
+    first, bar, second = partition.partition("|")
+    if bar:
+        return first, second
+    return (first or None, None) if asset in BY_SOURCE else (None, first or None)
 
 
 def describe(node: str) -> str:

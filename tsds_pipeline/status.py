@@ -10,9 +10,11 @@ from tsds_pipeline.graph import (
     chained,
     describe,
     input_versions,
+    model_header,
     node_path,
     nodes,
     reported,
+    required,
     stale_reasons,
     stored,
     upstream,
@@ -59,6 +61,8 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     failure = attempt.problem if attempt else None
     tried = attempt is not None and _is_exhausted(attempt, input_versions(node, observed, versions))
     artifact = stored(observed.project.storage, node)
+    if asset in observed.models and (broken := observed.models[asset].problem):
+        return NodeStatus(node, FAILED, (broken,), artifact, tried)
     if artifact is None:
         return NodeStatus(node, FAILED if failure else MISSING, (failure,) if failure else (), None, tried)
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
@@ -92,10 +96,15 @@ def status(observed: Observed) -> list[NodeStatus]:
     """Every node, upstream first; what lies downstream of something that is not fresh is stale too."""
     versions = dict(observed.versions)
     found: dict[str, NodeStatus] = {}
+    stuck: set[str] = set()
     for node in nodes(observed):
         own = node_status(node, observed, versions)
         # What failed keeps its last result, if it has one: what comes after it is not touched by that.
         behind = [name for name in upstream(node, observed) if name in found and found[name].state in _MOVING]
+        if node in observed.models:
+            behind = [name for name in behind if name not in stuck]
+        if (own.state in _MOVING and stuck.intersection(required(node, observed))) or _fails(own):
+            stuck.add(node)
         if own.state == FRESH and behind:
             own = NodeStatus(node, STALE, (f"comes after {describe(behind[0])}",), own.artifact)
         found[node] = own
@@ -104,12 +113,29 @@ def status(observed: Observed) -> list[NodeStatus]:
     return list(found.values())
 
 
+def _fails(own: NodeStatus) -> bool:
+    """Whether it failed and left no stand-in to go on with."""
+    return own.state == FAILED and (own.artifact is None or own.artifact.header.problem is None)
+
+
+def due_models(observed: Observed, versions: Mapping[str, str]) -> list[str]:
+    """The models that are due once all upstream of them is as in ``versions``: what one run makes, in order."""
+    ahead, found = dict(versions), []
+    for node in observed.models:
+        own = node_status(node, observed, ahead)
+        if own.due:
+            found.append(node)
+        if own.due and observed.models[node].problem is None:
+            ahead[node] = model_header(node, observed, ahead).version
+    return found
+
+
 def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
     """What can be made at this moment so that nothing is made twice: what is due, with all upstream settled.
 
     Upstream is settled when nothing there is due or under way; ``busy`` are the nodes that runs were making when the
     look began. What was tried with the same inputs is left alone, and so is what needs it. What follows in one
-    run with another (``graph.CHAINS``) is asked for with it.
+    run with another (``graph.CHAINS``, and all models) is asked for with it.
     """
     versions = dict(observed.versions)
     unsettled: set[str] = set()
@@ -119,16 +145,23 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
         own = node_status(node, observed, versions)
         if own.artifact is not None:
             versions[node] = own.artifact.version
-        before = set(upstream(node, observed))
-        along = {chained(node)} & asked
-        held = (before - along) & (unsettled | lacking) or (before - along - versions.keys())
+        before, needed = set(upstream(node, observed)), set(required(node, observed))
+        is_model = node in observed.models
+        along = (needed if is_model else {chained(node)}) & asked
+        held = (
+            (before - along) & unsettled or (needed - along) & lacking or (needed - along - versions.keys())
+        )
         due = own.due and not own.tried
-        if not held and (due or along) and node not in busy:
+        if not held and (due or (along and not is_model)) and node not in busy:
             asked.add(node)
+            if (
+                is_model and observed.models[node].problem is None
+            ):  # so that those that read it are asked for with it where its result will be another
+                versions[node] = model_header(node, observed, versions).version
         if (due and not held) or before & unsettled or node in busy:
             unsettled.add(node)
         stands_in = own.artifact is not None and own.artifact.header.problem is not None
-        if own.due and not stands_in and (own.tried or before & lacking or before - versions.keys()):
+        if own.due and not stands_in and (own.tried or needed & lacking or needed - versions.keys()):
             lacking.add(node)
     return asked
 
@@ -168,5 +201,5 @@ def task_nodes(observed: Observed, tasks: Iterable[str]) -> list[str]:
     for task in sorted(chosen):
         observed.require("task", task)
     of_pool = (*BY_SOURCE, *OF_POOL)
-    own = [node for node in nodes(observed) if node.partition("|")[0] not in of_pool]
+    own = [node for node in nodes(observed) if "|" in node and node.partition("|")[0] not in of_pool]
     return [node for node in own if node.rpartition("|")[2] in chosen]

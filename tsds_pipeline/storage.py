@@ -70,11 +70,16 @@ class Artifact:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        return pl.read_parquet(self.path)
+        return pl.read_parquet(self.path, glob=False)
 
     def scan(self) -> pl.LazyFrame:
         """The table, to be filtered before it is read."""
-        return pl.scan_parquet(self.path)
+        return pl.scan_parquet(self.path, glob=False)
+
+    @property
+    def files(self) -> list[Path]:
+        """The table and its payloads."""
+        return [self.path, *(self.path.with_name(name) for name in self.header.payloads.values())]
 
     @cached_property
     def vectors(self) -> np.ndarray:
@@ -118,13 +123,28 @@ def write_artifact(path: Path, draft: Draft) -> Artifact:
         names[name] = f"{path.stem}.{name}-{draft.header.version[:16]}{extension}"
         write_atomically(path.with_name(names[name]), writer)
     header = Header(**{**asdict(draft.header), "payloads": names})
-    text = json.dumps(asdict(header), ensure_ascii=False, sort_keys=True)
-    write_atomically(path, lambda p: draft.frame.write_parquet(p, metadata={_METADATA_KEY: text}))
+    write_atomically(path, lambda p: draft.frame.write_parquet(p, metadata=file_metadata(header)))
     for stale in path.parent.glob(f"{path.stem}.*-*"):
         if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
             stale.unlink(missing_ok=True)
     _end_attempt(path, stands_in=header.problem is not None)
     return Artifact(path, header)
+
+
+def write_table(path: Path, writer: Callable[[Path], Header]) -> Artifact:
+    """Store under ``path`` the Parquet file that ``writer`` makes where it is told; it returns the file's header.
+
+    For what is too large for a :class:`Draft`. The file has ``file_metadata`` of the header.
+    """
+    found: list[Header] = []
+    write_atomically(path, lambda temporary: found.append(writer(temporary)))
+    _end_attempt(path, stands_in=False)
+    return Artifact(path, found[0])
+
+
+def file_metadata(header: Header) -> dict[str, str]:
+    """The metadata of a Parquet file with this ``header``."""
+    return {_METADATA_KEY: json.dumps(asdict(header), ensure_ascii=False, sort_keys=True)}
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -146,8 +166,7 @@ def find_artifact(path: Path) -> Artifact | None:
         artifact = read_artifact(path)
     except (FileNotFoundError, TsdsError):
         return None
-    complete = all(path.with_name(name).is_file() for name in artifact.header.payloads.values())
-    return artifact if complete else None
+    return artifact if all(file.is_file() for file in artifact.files) else None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ COMMANDS = [
     "show",
     "compare",
     "calibrate",
+    "sql",
     "redraw",
     "backfill",
     "gc",

@@ -11,6 +11,8 @@ from tests.projects import append_records, clustered, make_project, records
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.project import Project
 
+MODELS = ["sql      13 made", "15 made, 0 fresh in; SQL models: 13 made, 0 fresh"]
+
 
 def test_from_nothing_in_a_process_of_its_own(tmp_path):
     make_project(tmp_path, sources=2, tasks=1, n=20)
@@ -18,9 +20,11 @@ def test_from_nothing_in_a_process_of_its_own(tmp_path):
     assert result.returncode == 0
     assert result.stderr == ""
     lines = [
-        re.sub(r" +[\d.]+ s$", "", line) for line in result.stdout.splitlines() if not line.endswith("...")
+        re.sub(r" +[\d.]+ s(?=$|;)", "", line)
+        for line in result.stdout.splitlines()
+        if not line.endswith("...")
     ]
-    assert lines == ["sources    6 made", "pool       3 made", "task t0    6 made", "15 made, 0 fresh in"]
+    assert lines == ["sources  6 made", "pool     3 made", "task t0  6 made", *MODELS]
     assert tsds("-p", tmp_path, "refresh").output.startswith("0 made, 15 fresh in ")
 
 
@@ -30,7 +34,10 @@ def test_why_something_was_made(done):
     result = tsds("-p", done, "refresh")
     assert result.exit_code == 0
     assert re.fullmatch(
-        r"task t1  +1 made +[\d.]+ s  size 12 -> 5\n1 made, 20 fresh in [\d.]+ s\n", result.output
+        r"task t1  +1 made +[\d.]+ s  size 12 -> 5\n"
+        r"sql  +6 made +[\d.]+ s  sampled_subset\[t1\] changed\n"
+        r"1 made, 20 fresh in [\d.]+ s; SQL models: 6 made, 7 fresh\n",
+        result.output,
     )
 
 
@@ -111,6 +118,6 @@ def test_ctrl_c_and_going_on(tmp_path):
     assert not [path for path in tmp_path.rglob("*.attempt.json") if json.loads(path.read_text())["problem"]]
     result = tsds("-p", tmp_path, "refresh")
     assert result.exit_code == 0
-    made, fresh = map(int, re.findall(r"(\d+) (?:made|fresh)(?:,| in)", result.output)[-2:])
+    made, fresh = map(int, re.search(r"^(\d+) made, (\d+) fresh in", result.output, re.MULTILINE).groups())
     assert made + fresh == 15
     assert fresh > 0

@@ -12,14 +12,15 @@ from tests.projects import append_records, clustered, make_project, records
 def test_one_line_a_source_and_a_task(done_once):
     result = tsds("-p", done_once, "status")
     assert result.exit_code == 0
-    assert [" ".join(line.split()) for line in result.output.splitlines()[:5]] == [
+    assert [" ".join(line.split()) for line in result.output.splitlines()[:6]] == [
         "source s0 fresh 30 records",
         "source s1 fresh 30 records",
         "pool fresh",
         "task t0 fresh 12 examples for 7 queries, alpha 0.6",
         "task t1 fresh 12 examples for 7 queries, alpha 0.6",
+        "sql fresh 13 models",
     ]
-    assert result.output.endswith("\n21 fresh\n")
+    assert result.output.endswith("\n21 fresh; SQL models: 13 fresh\n")
 
 
 def test_what_is_stale_and_why(done):
@@ -27,7 +28,9 @@ def test_what_is_stale_and_why(done):
     result = tsds("-p", done, "status")
     assert re.search(r"task t0 +fresh", result.output)
     assert re.search(r"task t1 +stale +6 of 6: query_files\[t1\] changed", result.output)
-    assert result.output.endswith("15 fresh, 6 stale; `tsds refresh` makes up to 6\n")
+    assert result.output.endswith(
+        "15 fresh, 6 stale; SQL models: 5 fresh, 8 stale; `tsds refresh` makes up to 14\n"
+    )
 
 
 def test_nothing_made_yet(tmp_path):
@@ -39,7 +42,7 @@ def test_nothing_made_yet(tmp_path):
 def test_every_partition(done_once):
     lines = tsds("-p", done_once, "status", "--all").output.splitlines()
     assert lines[0].split() == ["candidate_corpus[s0]", "fresh"]
-    assert len(lines) == 21 + 2
+    assert len(lines) == 21 + 13 + 2
 
 
 def test_for_programs(done):
@@ -48,8 +51,10 @@ def test_for_programs(done):
         file.write("[tasks.t1]\nsize = 5\n")
     document = json.loads(tsds("-p", done, "status", "--json").stdout)
     assert document["project"] == str(done)
-    assert len(document["partitions"]) == 21
-    assert [one for one in document["partitions"] if one["state"] != "fresh"] == [
+    assert len(document["partitions"]) == 21 + 13
+    stale = [one for one in document["partitions"] if one["state"] != "fresh"]
+    assert {one["asset"] for one in stale[1:]} >= {"stg_samples", "task_overlap"}, "SQL models"
+    assert stale[:1] == [
         {
             "asset": "sampled_subset",
             "partition": "t1",

@@ -26,6 +26,34 @@ class Change:
     """What has to be made again."""
     along: frozenset[str] = frozenset()
     """What the automation makes too, in the run of one that comes out unchanged."""
+    touched: frozenset[str] | None = None
+    """The assets whose results are others than before; by default those of what is expected."""
+
+    @property
+    def models(self) -> set[str]:
+        """The SQL models that have to be made again."""
+        touched = {node.partition("|")[0] for node in self.expected} if self.touched is None else self.touched
+        models = {model for asset in touched for model in READ_BY.get(asset, ())}
+        return models | ({"asset_costs"} if touched else set())
+
+
+# The models that read each asset, themselves or through others; what everything costs is beside them.
+READ_BY = {
+    "candidate_corpus": ("stg_candidates", "near_duplicates", "quarantine_reasons"),
+    "candidate_embeddings": ("stg_embeddings",),
+    "kde_densities": ("stg_densities", "near_duplicates", "near_duplicate_shares"),
+    "pool_summary": ("source_coverage",),
+    "query_examples": ("stg_queries",),
+    "selection_probabilities": (
+        "stg_probabilities", "source_coverage", "near_duplicates", "near_duplicate_shares"
+    ),
+    "sampled_subset": (
+        "stg_samples", "source_coverage", "near_duplicates", "near_duplicate_shares", "task_overlap"
+    ),
+    "selection_report": ("selection_drift",),
+}  # fmt: skip
+OF_TASKS = frozenset({"query_examples", "selection_probabilities", "sampled_subset", "selection_report"})
+OF_SOURCES = frozenset({"candidate_corpus", "candidate_embeddings", "kde_densities", "pool_summary"})
 
 
 def of_task(task: str, near: Iterable[str] = ()) -> set[str]:
@@ -119,7 +147,7 @@ CHANGES = [
     Change("nothing", lambda root: None, frozenset()),
     Change("touch", touch, frozenset()),
     Change("white space in a query set", white_space, frozenset({"query_examples|t0"}),
-           along=frozenset({"query_embeddings|t0"})),
+           along=frozenset({"query_embeddings|t0"}), touched=frozenset()),
     Change("query set", query_set, frozenset(whole_task("t0"))),
     Change("alpha of a task", lambda root: set_selection(root, "alpha = 0.3"), frozenset(of_task("t1"))),
     Change("seed of a task", lambda root: set_selection(root, "seed = 5"), frozenset(sample("t1"))),
@@ -129,10 +157,11 @@ CHANGES = [
            frozenset(of_source("s1") | {"pool_map"} | pool() | every_task(["s0", "s1"]))),
     Change("new source", new_source,
            frozenset(of_source("s9") | {"pool_map"} | pool([*SOURCES, "s9"]) | every_task(["s9"]))),
-    Change("lost source", lost_source, frozenset(pool(REST) | {"pool_map"} | every_task())),
+    Change("lost source", lost_source, frozenset(pool(REST) | {"pool_map"} | every_task()),
+           touched=OF_SOURCES | OF_TASKS - {"query_examples"}),
     Change("kernel radius", kernel_radius, frozenset(pool() | every_task(SOURCES))),
     Change("new task", new_task, frozenset(whole_task("t9"))),
-    Change("lost task", lost_task, frozenset()),
+    Change("lost task", lost_task, frozenset(), touched=OF_TASKS),
     # The records and queries themselves are read again by nobody.
     Change("encoder", encoder, frozenset(
         node for node in everything() if not node.startswith(("candidate_corpus", "query_examples")))),

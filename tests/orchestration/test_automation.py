@@ -26,9 +26,17 @@ from tests.orchestration.changes import (
     set_selection,
     whole_task,
 )
-from tests.projects import WITH_REPORTS, made, make_project, refreshed, tampered
+from tests.projects import WITH_REPORTS, made, made_models, make_project, refreshed, tampered
 from tsds_pipeline.definitions import definitions
-from tsds_pipeline.graph import current_versions, describe, input_versions, node_path, observe, stored
+from tsds_pipeline.graph import (
+    current_versions,
+    describe,
+    input_versions,
+    is_model,
+    node_path,
+    observe,
+    stored,
+)
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
 from tsds_pipeline.orchestration.refresh import REFRESH, _Runner, project_instance
@@ -61,6 +69,8 @@ class Daemon:
         self.definitions = definitions(str(root))
         self.cursors: dict[str, str | None] = {}
         self.done: list[str] = []
+        self.models: list[str] = []
+        """The SQL models among what was made; ``done`` are the other nodes."""
 
     def tick(self) -> list[list[str]]:
         """The runs that are asked for, as lists of nodes."""
@@ -94,7 +104,8 @@ class Daemon:
 
     def run(self, runs: list[list[str]]) -> None:
         """Do the ``runs`` of one tick: one after another, or (the worst order) all as if each were the first."""
-        self.done += [node for run in runs for node in run]
+        self.done += [node for run in runs for node in run if not is_model(node)]
+        self.models += [node for run in runs for node in run if is_model(node)]
         if not self.worst_order:
             for run in runs:
                 self._execute(self.root, self.instance, run)
@@ -164,7 +175,7 @@ class Daemon:
         return None
 
     def settle(self) -> list[str]:
-        """Tick until nothing is asked for; the nodes that were made since the beginning."""
+        """Tick until nothing is asked for; the nodes of the pipeline that were made since the beginning."""
         for _ in range(12):
             runs = self.tick()
             if not runs:
@@ -189,9 +200,11 @@ def assert_all_fresh(root):
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 def test_a_refresh_makes_what_a_change_touches_once(project, change):
     change.make(project)
-    done = made(refreshed(project))
+    steps = refreshed(project)
+    done, models = made(steps), made_models(steps)
     assert len(done) == len(set(done))
     assert set(done) == change.expected
+    assert sorted(models) == sorted(change.models)
     assert_all_fresh(project)
 
 
@@ -202,14 +215,17 @@ def test_a_change_makes_what_it_touches_once(daemon, change):
     done = daemon.settle()
     assert max(Counter(done).values(), default=1) == 1
     assert set(done) == change.expected | change.along
+    assert sorted(daemon.models) == sorted(change.models)
     assert_all_fresh(daemon.root)
 
 
 def test_a_new_project_is_made_from_nothing(tmp_path):
     make_project(tmp_path / "new", S, T, settings=WITH_REPORTS)
     with project_instance(Project.load(tmp_path / "new")) as instance:
-        done = Daemon(tmp_path / "new", instance, worst_order=False).settle()
+        daemon = Daemon(tmp_path / "new", instance, worst_order=False)
+        done = daemon.settle()
     assert sorted(done) == sorted(everything())
+    assert sorted(daemon.models) == sorted(observe(Project.load(tmp_path / "new")).models)
     assert_all_fresh(tmp_path / "new")
 
 

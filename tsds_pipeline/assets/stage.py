@@ -93,13 +93,20 @@ class Stage:
     @contextmanager
     def of(cls, context: dg.AssetExecutionContext, project: ProjectResource) -> Iterator["Stage"]:
         """The stage of the partition that ``context`` runs; what fails inside is noted for `tsds status`."""
-        started = time.perf_counter()
         asset = context.asset_key.to_user_string()
         node = f"{asset}|{context.partition_key}" if context.has_partition_key else asset
         observed = project.observe()
         # Partitions can be added in the UI too, where nothing checks them.
         for kind, key in _keys(context):
             observed.require(kind, key)
+        with cls.of_node(node, observed, context) as stage:
+            yield stage
+
+    @classmethod
+    @contextmanager
+    def of_node(cls, node: str, observed: Observed, context: dg.AssetExecutionContext) -> Iterator["Stage"]:
+        """The stage of ``node``, one of several that ``context`` runs."""
+        started = time.perf_counter()
         base, versions = observed.project.storage, current_versions([node], observed)
         before = node_status(node, observed, versions)
         begin_attempt(node_path(base, node), input_versions(node, observed, versions))
@@ -116,6 +123,11 @@ class Stage:
                     node_path(base, node), TsdsError("its run was stopped: `tsds refresh` makes it")
                 )
             raise
+
+    @property
+    def seconds(self) -> float:
+        """How long it took so far."""
+        return round(time.perf_counter() - self.started, 3)
 
     @property
     def settings(self) -> Settings:
@@ -215,7 +227,7 @@ class Stage:
                 "dagster/column_schema": column_schema(asset, draft.frame),
                 "dagster/column_lineage": column_lineage(asset, draft.frame),
                 "made_because": "; ".join(self.reasons),
-                "seconds": round(time.perf_counter() - self.started, 3),
+                "seconds": self.seconds,
                 "preview": preview_table(preview),
                 **metadata,
             },

@@ -23,6 +23,7 @@ from tsds_pipeline.cli.redraw import redraw
 from tsds_pipeline.cli.refresh import refresh
 from tsds_pipeline.cli.select import select
 from tsds_pipeline.cli.show import show
+from tsds_pipeline.cli.sql import sql
 from tsds_pipeline.cli.status import status
 from tsds_pipeline.cli.terminal import complain, plain_streams
 from tsds_pipeline.errors import TsdsError
@@ -89,5 +90,19 @@ def tsds(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, init, refresh, status, show, compare, calibrate, redraw, backfill, gc, dev, select):
+for command in (
+    demo,
+    init,
+    refresh,
+    status,
+    show,
+    compare,
+    calibrate,
+    sql,
+    redraw,
+    backfill,
+    gc,
+    dev,
+    select,
+):
     tsds.add_command(command)

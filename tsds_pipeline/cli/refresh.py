@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,14 +58,14 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         work = Refresh(project, **wanted)
         work.wait_for_runs(say)
         steps = _follow(work.nodes, work.steps())
-    scan = work.observed.scan
+    problems, hints = work.observed.problems, work.observed.scan.hints
     _tell_failures(steps)
     _tell_warnings(project, steps)
-    for kind, lines in (("problem", scan.problems), ("hint", scan.hints)):
+    for kind, lines in (("problem", problems), ("hint", hints)):
         for line in lines:
             complain(kind, line)
     say(_summed_up(steps, time.monotonic() - started))
-    return not scan.problems and all(step.outcome in ("made", "fresh") for step in steps)
+    return not problems and all(step.outcome in ("made", "fresh") for step in steps)
 
 
 def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
@@ -98,9 +98,11 @@ def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
 
 
 def _group(node: str) -> str:
-    """What a step belongs to: the sources, the pool as a whole, or one task."""
-    from tsds_pipeline.graph import BY_SOURCE, OF_POOL
+    """What a step belongs to: the sources, the pool as a whole, one task, or the SQL models."""
+    from tsds_pipeline.graph import BY_SOURCE, OF_POOL, is_model
 
+    if is_model(node):
+        return "sql"
     asset, _, key = node.partition("|")
     if asset in ("kde_densities", *OF_POOL):
         return "pool"
@@ -140,11 +142,17 @@ def _tell_warnings(project: "Project", steps: Sequence["Step"]) -> None:
 
 
 def _summed_up(steps: Sequence["Step"], seconds: float) -> str:
+    from tsds_pipeline.graph import is_model
+
+    models = [step for step in steps if is_model(step.node)]
+    said = f"{_counted(step for step in steps if not is_model(step.node))} in {_duration(seconds)}"
+    return f"{said}; SQL models: {_counted(models)}" if models else said
+
+
+def _counted(steps: Iterable["Step"]) -> str:
     counts = Counter(step.outcome for step in steps)
     rare = [f"{counts[name]} {name}" for name in ("failed", "waiting") if counts[name]]
-    return (
-        ", ".join([f"{counts['made']} made", f"{counts['fresh']} fresh", *rare]) + f" in {_duration(seconds)}"
-    )
+    return ", ".join([f"{counts['made']} made", f"{counts['fresh']} fresh", *rare])
 
 
 def _duration(seconds: float) -> str:

@@ -55,7 +55,7 @@ def status(every: bool, as_json: bool) -> None:
             complain("failed", f"{describe(one.node)}: {'; '.join(one.reasons)}")
         for name, problem in one.failed_checks.items():
             complain("warning", f"{describe(one.node)}: check {name}: {problem}")
-    for kind, lines in (("problem", observed.scan.problems), ("hint", observed.scan.hints)):
+    for kind, lines in (("problem", observed.problems), ("hint", observed.scan.hints)):
         for line in lines:
             complain(kind, line)
     say(_summed_up(found))
@@ -77,7 +77,7 @@ def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
     return {
         "project": str(observed.project.root),
         "partitions": partitions,
-        "problems": list(observed.scan.all_problems()),
+        "problems": [*observed.scan.all_problems(), *observed.sql.problems],
         "hints": list(observed.scan.hints),
     }
 
@@ -89,14 +89,14 @@ def _every(found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
 
 
 def _grouped(observed: "Observed", found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
-    """A row for each source, for the pool and for each task: its worst state, and why or how large it is."""
-    from tsds_pipeline.graph import BY_SOURCE
+    """A row for each source, the pool, each task and SQL: its worst state, and why or how large it is."""
+    from tsds_pipeline.graph import BY_SOURCE, is_model
 
     groups: dict[str, list[NodeStatus]] = {f"source {key}": [] for key in observed.sources}
     for one in found:
         asset, _, key = one.node.partition("|")
         name = f"source {key}" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}" if key else "pool"
-        groups.setdefault(name, []).append(one)
+        groups.setdefault("sql" if is_model(one.node) else name, []).append(one)
     for name, members in groups.items():
         worst = min((one.state for one in members), key=_WORST_FIRST.index)
         yield name, worst, _size(members) if worst == "fresh" else _why(members, worst)
@@ -113,6 +113,10 @@ def _why(members: Sequence["NodeStatus"], worst: str) -> str:
 
 
 def _size(members: Sequence["NodeStatus"]) -> str:
+    from tsds_pipeline.graph import is_model
+
+    if members and is_model(members[0].node):
+        return f"{len(members)} models"
     notes: dict = {}
     for one in members:
         notes |= one.artifact.header.notes
@@ -128,12 +132,20 @@ def _size(members: Sequence["NodeStatus"]) -> str:
 
 
 def _summed_up(found: Sequence["NodeStatus"]) -> str:
-    counts = Counter(one.state for one in found)
+    from tsds_pipeline.graph import is_model
+
     if not found:
         return "nothing to compute yet"
-    said = ", ".join(f"{counts[state]} {state}" for state in reversed(_WORST_FIRST) if counts[state])
+    said = _counted(one for one in found if not is_model(one.node))
+    if models := [one for one in found if is_model(one.node)]:
+        said += f"; SQL models: {_counted(models)}"
     due = sum(one.due for one in found)
-    return f"{said}" + (f"; `tsds refresh` makes up to {due}" if due else "")
+    return said + (f"; `tsds refresh` makes up to {due}" if due else "")
+
+
+def _counted(found: Iterable["NodeStatus"]) -> str:
+    counts = Counter(one.state for one in found)
+    return ", ".join(f"{counts[state]} {state}" for state in reversed(_WORST_FIRST) if counts[state])
 
 
 def _colored(state: str) -> "Text":

@@ -6,6 +6,7 @@ Data is never trusted: what comes out of files loses control characters and esca
 import codecs
 import os
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,9 @@ def complain(kind: str, text: str) -> None:
 
 
 def width() -> int:
-    """How many columns there are to print in."""
-    from rich.console import Console
-
+    """How many columns a table on standard output may have."""
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return max(Console().width if known else WIDTH_ELSEWHERE, NARROWEST)
+    return max(shutil.get_terminal_size().columns if known else WIDTH_ELSEWHERE, NARROWEST)
 
 
 def print_table(table: "Table") -> None:

@@ -40,6 +40,11 @@ def condition(root: str | None) -> dg.AutomationCondition:
     return Due(root) & ~automation.in_progress() & ~automation.any_deps_match(failed)
 
 
+def model_condition(root: str | None) -> dg.AutomationCondition:
+    """That of the SQL models: what fails upstream holds up none, as they read what is stored."""
+    return Due(root) & ~dg.AutomationCondition.in_progress()
+
+
 class Due(dg.AutomationCondition[dg.AssetKey]):
     """True for the partitions that are due while everything upstream of them is settled."""
 
@@ -125,7 +130,7 @@ def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     lagging, verdicts = _lateness(observed, before["lagging"], now())
     for verdict in verdicts:
         _report(context.instance, verdict)
-    problems = list(observed.scan.all_problems())
+    problems = [*observed.scan.all_problems(), *observed.sql.problems]
     _warn(context, before["problems"], problems)
     found = f"{len(observed.sources)} sources, {len(observed.tasks)} tasks"
     told = f"{len(events)} changed inputs were reported"

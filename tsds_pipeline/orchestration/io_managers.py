@@ -6,6 +6,7 @@ from typing import Any, get_origin
 import dagster as dg
 
 from tsds_pipeline.keys import check_key
+from tsds_pipeline.materializations import log_materialization
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.storage import SUFFIX, Artifact, Draft, read_artifact, write_artifact
 
@@ -19,6 +20,7 @@ class ArtifactIOManager(dg.UPathIOManager):
         from upath import UPath
 
         super().__init__(UPath(base))
+        self._storage = base
 
     def get_path_for_partition(self, context: Any, path: Any, partition: str) -> Any:
         # Keys can be added in the UI too, where nothing checks them.
@@ -28,7 +30,18 @@ class ArtifactIOManager(dg.UPathIOManager):
         return super().get_path_for_partition(context, path, partition)
 
     def dump_to_path(self, context: dg.OutputContext, obj: Draft, path: Any) -> None:
-        write_artifact(Path(str(path)), obj)
+        made = write_artifact(Path(str(path)), obj)
+        asset = context.asset_key.to_user_string()
+        node = f"{asset}|{context.asset_partition_key}" if context.has_asset_partitions else asset
+        log_materialization(
+            self._storage,
+            node,
+            made,
+            len(obj.frame),
+            seconds=context.output_metadata["seconds"].value,
+            made_because=context.output_metadata["made_because"].value,
+            run_id=context.run_id,
+        )
 
     def load_from_path(self, context: dg.InputContext, path: Any) -> Artifact:
         return read_artifact(Path(str(path)))

@@ -50,7 +50,7 @@ def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:
         elif step.outcome in (FAILED, WAITING):
             failures += 1
             context.log.error(line)
-    problems = work.observed.scan.problems
+    problems = work.observed.problems
     for problem in problems:
         context.log.error(problem)
     if failures or problems:

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -19,21 +19,21 @@ from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
-    BY_SOURCE,
     CHAINS,
     Observed,
     current_versions,
     describe,
+    keys_of,
     node_path,
     observe,
+    required,
     stored,
-    upstream,
 )
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
 from tsds_pipeline.project import Project
-from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, node_status, wanted_nodes
+from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, due_models, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
 
 _UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
@@ -124,33 +124,41 @@ class Refresh:
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
         if node in self._made_along:
             return self._made_along.pop(node)
-        lacking = [name for name in upstream(node, self.observed) if name not in versions]
+        needed = required(node, self.observed)
+        lacking = [name for name in needed if name not in versions]
         if lacking:
             return Step(node, WAITING, (f"needs {describe(lacking[0])}",))
         before = node_status(node, self.observed, versions)
         if not (before.due or self._from_scratch):
             return Step(node, before.state, before.reasons)
-        stuck = [name for name in upstream(node, self.observed) if name in self._stuck]
+        stuck = [name for name in needed if name in self._stuck]
         if stuck:
             return Step(node, WAITING, (f"needs {describe(stuck[0])}",))
-        run = [node, *self._missing_after(before)]
+        run = self._run_of(before, versions)
+        why = {n: _reasons(node_status(n, self.observed, versions)) for n in run}
         started = time.perf_counter()
         error = runner.run(run)
         seconds = time.perf_counter() - started
-        for follower in run[1:]:
-            self._note(follower)
+        self._note(run, versions, why)
         if error is None or self._is_made(node):
-            return self._judged(node, before, versions, seconds)
+            return self._judged(node, why[node], versions, seconds)
         return Step(node, FAILED, (error,), seconds)
 
-    def _note(self, follower: str) -> None:
-        """Remember what the run did about a node that followed in it; its turn to be told comes later."""
-        after = node_status(follower, self.observed, {})
-        if after.artifact is not None and after.artifact.header.problem is None:
-            self._made_along[follower] = Step(follower, MADE, ("missing",))
-        elif after.state == FAILED or after.artifact is not None:
-            problem = after.artifact.header.problem if after.artifact else after.reasons[0]
-            self._made_along[follower] = Step(follower, FAILED, (problem,))
+    def _note(self, run: list[str], versions: Mapping[str, str], why: Mapping[str, tuple[str, ...]]) -> None:
+        """Remember what the ``run`` did about the nodes that followed in it; their turn to be told comes later.
+
+        ``versions`` are those before it, and ``why`` it had to be made. What it left alone, because one that it needs
+        failed, is judged in its turn.
+        """
+        now = dict(versions)
+        for node in run:
+            after = node_status(node, self.observed, now)
+            if after.artifact is not None:
+                now[node] = after.artifact.version
+            if node != run[0] and after.state in (FRESH, FAILED):
+                made = after.state == FRESH
+                step = Step(node, MADE, why[node]) if made else Step(node, FAILED, after.reasons)
+                self._made_along[node] = step
 
     def _is_made(self, node: str) -> bool:
         """Whether ``node`` itself was made by a run in which something failed."""
@@ -158,22 +166,31 @@ class Refresh:
         made = attempt is None or (attempt.ended and attempt.problem is None)
         return made and stored(self.observed.project.storage, node) is not None
 
-    def _judged(self, node: str, before: NodeStatus, versions: dict[str, str], seconds: float) -> Step:
+    def _judged(self, node: str, why: tuple[str, ...], versions: dict[str, str], seconds: float) -> Step:
         """A run that succeeded may still have stored a stand-in."""
         after = node_status(node, self.observed, versions)
         if after.state == FAILED:
             return Step(node, FAILED, after.reasons, seconds)
-        reasons = {MISSING: ("missing",), FAILED: ("failed before",), FRESH: ("from scratch",)}
-        return Step(node, MADE, reasons.get(before.state, before.reasons), seconds)
+        return Step(node, MADE, why, seconds)
 
-    def _missing_after(self, before: NodeStatus) -> list[str]:
-        """What was never made either and follows in one run."""
+    def _run_of(self, before: NodeStatus, versions: Mapping[str, str]) -> list[str]:
+        """The node that is due, and what follows in one run: of models all that are due, else what was never made."""
+        if before.node in self.observed.models:
+            return [
+                before.node,
+                *(n for n in due_models(self.observed, versions) if n in self._left(before.node)),
+            ]
         if before.artifact is not None:
-            return []
+            return [before.node]
         asset, _, partition = before.node.partition("|")
         chain = next((chain for chain in CHAINS if asset in chain), (asset,))
         after = [f"{name}|{partition}" for name in chain[chain.index(asset) + 1 :]]
-        return [n for n in after if n in self.nodes and node_status(n, self.observed, {}).artifact is None]
+        missing = [n for n in after if n in self.nodes and node_status(n, self.observed, {}).artifact is None]
+        return [before.node, *missing]
+
+    def _left(self, node: str) -> list[str]:
+        """The nodes after ``node``."""
+        return self.nodes[self.nodes.index(node) + 1 :]
 
 
 class _Runner:
@@ -189,14 +206,14 @@ class _Runner:
 
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
-        asset, _, partition = run[0].partition("|")
+        partition = run[0].partition("|")[2]
         with observed_once(self._observed):
             result = self._job.execute_in_process(
                 instance=self._instance,
                 partition_key=node_partition(partition) if partition else None,
                 asset_selection=[dg.AssetKey(node.partition("|")[0]) for node in run],
                 run_config=_QUIET,
-                tags={REFRESH: self._refresh, **_key_tags(asset, partition)},
+                tags={REFRESH: self._refresh, **_key_tags(run[0])},
                 raise_on_error=False,
             )
         if result.success:
@@ -247,14 +264,18 @@ def nodes_of_run(run: dg.DagsterRun) -> Iterator[str]:
         yield "|".join(filter(None, (asset.to_user_string(), partition)))
 
 
-def _key_tags(asset: str, partition: str) -> dict[str, str]:
+def _reasons(before: NodeStatus) -> tuple[str, ...]:
+    """Why what stood like this is made."""
+    # A fresh model is made along with one that it reads.
+    fresh = "comes after what is made again" if "|" not in before.node else "from scratch"
+    reasons = {MISSING: ("missing",), FAILED: ("failed before",), FRESH: (fresh,)}
+    return reasons.get(before.state, before.reasons)
+
+
+def _key_tags(node: str) -> dict[str, str]:
     """The source and the task that a node belongs to, as far as it does."""
-    if not partition:
-        return {}
-    source, bar, task = partition.partition("|")
-    if bar:
-        return {"tsds/source": source, "tsds/task": task}
-    return {"tsds/source" if asset in BY_SOURCE else "tsds/task": partition}
+    tags = zip(("tsds/source", "tsds/task"), keys_of(node), strict=True)
+    return {tag: key for tag, key in tags if key is not None}
 
 
 def _interrupted(result: dg.ExecuteInProcessResult) -> bool:

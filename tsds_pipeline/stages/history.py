@@ -52,7 +52,7 @@ class History:
 
     def versions(self) -> pl.DataFrame:
         """A row a version, oldest first, as in SCHEMA and with the metrics."""
-        tables = [pl.read_parquet(path) for path in self._paths()]
+        tables = [pl.read_parquet(path, glob=False) for path in self._paths()]
         return pl.concat(tables, how="diagonal") if tables else pl.DataFrame(schema=SCHEMA)
 
     def drift(self, sample: pl.DataFrame, version: str) -> Drift | None:
@@ -60,7 +60,7 @@ class History:
         before = self._before(version)
         if before is None:
             return None
-        old = set(pl.read_parquet(before, columns=["content_ids"])["content_ids"].item())
+        old = set(pl.read_parquet(before, columns=["content_ids"], glob=False)["content_ids"].item())
         new = set(sample["content_id"])
         return Drift(*(tuple(sorted(ids)) for ids in (old & new, new - old, old - new)))
 
@@ -78,7 +78,9 @@ class History:
         """
         drift, before, known = self.drift(sample, version), self._before(version), self._recorded(version)
         number = 1 if before is None else _number(before) + 1
-        made_at = pl.read_parquet(known, columns=["made_at"]).item() if known else datetime.now(UTC)
+        made_at = (
+            pl.read_parquet(known, columns=["made_at"], glob=False).item() if known else datetime.now(UTC)
+        )
         row = {
             "task": self._task,
             "version": version,

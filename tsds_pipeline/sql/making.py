@@ -1,0 +1,123 @@
+"""Making one model: its SELECT straight into a Parquet file, and its checks on that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import Observed, current_versions, describe, model_header, node_path, stored
+from tsds_pipeline.sql.lineage import sql_error
+from tsds_pipeline.sql.models import WARN, Check, Model
+from tsds_pipeline.sql.relations import file_literal, quoted
+from tsds_pipeline.sql.warehouse import add_view
+from tsds_pipeline.storage import Artifact, Header, file_metadata, write_table
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+ROWS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found."""
+
+    check: Check
+    problem: str | None
+    """None where it passed."""
+    failing: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """The first failing rows."""
+
+    @property
+    def is_warning(self) -> bool:
+        return self.check.severity == WARN
+
+
+def make_model(
+    connection: "DuckDBPyConnection", model: Model, observed: Observed
+) -> tuple[Artifact, list[Verdict]]:
+    """Store the result of ``model`` as it comes out of what is stored now. TsdsError where that does not work."""
+    if model.problem is not None or model.select is None:
+        raise TsdsError(model.problem or f"{model.file.path}: cannot be made")
+    # Before anything is read: what changes meanwhile makes it stale.
+    versions = current_versions([model.name], observed)
+    _add_views(connection, model.reads, observed)
+    verdicts: list[Verdict] = []
+
+    def write(path: Path) -> Header:
+        header = model_header(model.name, observed, versions)
+        _copy(connection, model, path, header)
+        table = f"SELECT * FROM read_parquet({file_literal(path)})"
+        connection.execute(f'CREATE OR REPLACE VIEW "{model.name}" AS {table}')
+        verdicts.extend(_verdict(connection, check, observed) for check in model.checks)
+        failed = {one.check.name: one.problem for one in verdicts if one.problem is not None}
+        if not failed:
+            return header
+        header = model_header(model.name, observed, versions, failed)
+        complete = path.with_name(f"{path.name}.checked.tmp")
+        try:
+            _copy_to(connection, table, complete, header)
+            complete.replace(path)
+        finally:
+            complete.unlink(missing_ok=True)
+        return header
+
+    made = write_table(node_path(observed.project.storage, model.name), write)
+    add_view(connection, model.name, observed)
+    return made, verdicts
+
+
+def _add_views(connection: "DuckDBPyConnection", names: tuple[str, ...], observed: Observed) -> None:
+    for name in names:
+        if name in observed.models and stored(observed.project.storage, name) is None:
+            raise TsdsError(f"{describe(name)} is not there yet: run `tsds refresh`")
+        add_view(connection, name, observed)
+
+
+def _copy(connection: "DuckDBPyConnection", model: Model, path: Path, header: Header) -> None:
+    import duckdb
+
+    try:
+        _copy_to(connection, model.select.text, path, header)
+    except duckdb.Error as error:
+        raise sql_error(model.file.path, error) from None
+
+
+def _copy_to(connection: "DuckDBPyConnection", query: str, path: Path, header: Header) -> None:
+    metadata = ", ".join(f"{key}: {quoted(text)}" for key, text in file_metadata(header).items())
+    # The query begins on the first line, so that lines in messages are those of its file.
+    connection.execute(
+        f"COPY ({query}\n) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
+    )
+
+
+def _verdict(connection: "DuckDBPyConnection", check: Check, observed: Observed) -> Verdict:
+    import duckdb
+
+    others = tuple(name for name in _reads(check) if name != check.of)
+    try:
+        _add_views(connection, others, observed)
+        (failing,) = connection.execute(f"SELECT count(*) FROM ({check.select.text}\n)").fetchone()
+        if not failing:
+            return Verdict(check, None)
+        found = connection.execute(f"FROM ({check.select.text}\n) LIMIT {ROWS_SHOWN}")
+        columns = [column[0] for column in found.description]
+        rows = [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
+    except duckdb.Error as error:
+        return Verdict(check, str(sql_error(check.file.path, error)))
+    except TsdsError as error:
+        return Verdict(check, f"{check.file.path}: {error}")
+    return Verdict(check, f"{failing:,} failing rows, the first: {_shown(rows[0])}", failing, rows)
+
+
+def _reads(check: Check) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(table.name.removeprefix("main.") for table in check.select.tables))
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in row.items()
+    )

@@ -1,0 +1,100 @@
+"""A database of views over all relations and models: in memory for making models, as a file for a prompt.
+
+Views name the files of the present sources and tasks, and hold no data: nobody who reads them blocks a writer.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsds_pipeline.graph import Observed, node_path, stored
+from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
+from tsds_pipeline.sql.embedding_statistics import keep_statistics
+from tsds_pipeline.sql.relations import RELATIONS, file_literal, quoted, relation_sql
+from tsds_pipeline.storage import write_atomically
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+FILE = "warehouse.duckdb"
+# Never a download.
+_CONFIG = {"autoinstall_known_extensions": False}
+
+
+@contextlib.contextmanager
+def scratch(observed: Observed) -> Iterator["DuckDBPyConnection"]:
+    """A database in memory for making models; :func:`add_view` gives it what they read."""
+    import duckdb
+
+    # In one thread sums have one order, so that the same inputs give the same bytes.
+    # Where what does not fit in memory goes, made when it is needed.
+    temporary = observed.project.storage / f".duckdb-{os.getpid()}.tmp"
+    settings = {**_CONFIG, "threads": 1, "temp_directory": str(temporary)}
+    with duckdb.connect(config=settings) as connection:
+        yield connection
+
+
+def add_view(connection: "DuckDBPyConnection", name: str, observed: Observed) -> None:
+    """Make the relation or model ``name`` readable, as it is stored now."""
+    if name == EMBEDDING_STATISTICS:
+        _keep_statistics(observed)
+    connection.execute(_view(name, _query(name, observed)))
+
+
+def unmade_models(observed: Observed) -> list[str]:
+    """The models that have no result yet."""
+    return [name for name in observed.models if stored(observed.project.storage, name) is None]
+
+
+def write_warehouse(observed: Observed) -> Path:
+    """Write the database of views beside the one that there is, and put it in its place.
+
+    A model that was never made has none.
+    """
+    import duckdb
+
+    _keep_statistics(observed)
+    unmade = unmade_models(observed)
+    made = [name for name in observed.models if name not in unmade]
+    views = [(name, _query(name, observed), RELATIONS[name].description) for name in RELATIONS]
+    views += [(name, _query(name, observed), observed.models[name].file.description) for name in made]
+
+    def write(path: Path) -> None:
+        with duckdb.connect(str(path), config=_CONFIG) as connection:
+            connection.begin()
+            for name, query, description in views:
+                connection.execute(_view(name, query))
+                connection.execute(f'COMMENT ON VIEW "{name}" IS {quoted(description)}')
+            connection.commit()
+
+    path = observed.project.storage / FILE
+    write_atomically(path, write)
+    return path
+
+
+def open_warehouse(observed: Observed) -> "DuckDBPyConnection":
+    """The warehouse of the project as it is now, to be read only."""
+    import duckdb
+
+    path = write_warehouse(observed)
+    return duckdb.connect(str(path), read_only=True, config=_CONFIG)
+
+
+def _view(name: str, query: str) -> str:
+    return f'CREATE OR REPLACE VIEW "{name}" AS {query}'
+
+
+def _query(name: str, observed: Observed) -> str:
+    storage = observed.project.storage
+    if name in RELATIONS:
+        return relation_sql(name, storage, observed.sources, observed.tasks)
+    return f"SELECT * FROM read_parquet({file_literal(node_path(storage, name))})"
+
+
+def _keep_statistics(observed: Observed) -> None:
+    storage = observed.project.storage
+    for source in observed.sources:
+        if (embeddings := stored(storage, f"candidate_embeddings|{source}")) is not None:
+            keep_statistics(storage, source, embeddings)
