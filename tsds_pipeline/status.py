@@ -174,11 +174,11 @@ def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> li
         observed.require("source", source)
     ends = drawn_nodes(observed, task) if task else []
     ends += [f"kde_densities|{source}"] if source else []
-    behind = _behind(ends, observed)
-    return [node for node in nodes(observed) if not ends or node in behind]
+    behind_them = behind(ends, observed)
+    return [node for node in nodes(observed) if not ends or node in behind_them]
 
 
-def _behind(ends: Iterable[str], observed: Observed) -> set[str]:
+def behind(ends: Iterable[str], observed: Observed) -> set[str]:
     """``ends`` and everything that they are made from."""
     found: set[str] = set()
     waiting = list(ends)
@@ -191,8 +191,12 @@ def _behind(ends: Iterable[str], observed: Observed) -> set[str]:
 
 
 def drawn_nodes(observed: Observed, task: str) -> list[str]:
-    """The sample of ``task`` and what a refresh makes from it alone, in order."""
-    return [f"sampled_subset|{task}", *([f"selection_report|{task}"] if reported(observed, task) else [])]
+    """The sample of ``task`` and its report, in order, with the map that this needs where there is none yet."""
+    sample = f"sampled_subset|{task}"
+    if not reported(observed, task):
+        return [sample]
+    lacking = [] if stored(observed.project.storage, "pool_map") else ["pool_map"]
+    return [*lacking, sample, f"selection_report|{task}"]
 
 
 def task_nodes(observed: Observed, tasks: Iterable[str]) -> list[str]:

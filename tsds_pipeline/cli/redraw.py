@@ -37,7 +37,7 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
         for task in chosen:
             add_redraw(project, task)
 
-    if not run_refresh(
-        project, count, nodes=[node for task in chosen for node in drawn_nodes(observed, task)]
-    ):
+    # Of several tasks the first brings the map for all.
+    nodes = list(dict.fromkeys(node for task in chosen for node in drawn_nodes(observed, task)))
+    if not run_refresh(project, count, nodes=nodes):
         ctx.exit(1)

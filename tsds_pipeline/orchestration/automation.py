@@ -27,7 +27,7 @@ from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
-from tsds_pipeline.status import FRESH, NodeStatus, next_nodes, status, wanted_nodes
+from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
 
 _NAMED = 5
 
@@ -177,16 +177,17 @@ def _lateness(
     found = {node.node: node for node in status(observed)}
     lagging, verdicts = {}, []
     for task in observed.tasks:
-        behind = [found[n] for n in wanted_nodes(observed, task, None) if found[n].state != FRESH]
+        needed = behind([f"sampled_subset|{task}"], observed)
+        late_nodes = [node for name, node in found.items() if name in needed and node.state != FRESH]
         last = before.get(task)
-        if behind:
+        if late_nodes:
             since = last["since"] if last else moment
             # A sample that is made again passes the check by itself: it is told again then.
             sample = _time_of(observed, f"sampled_subset|{task}")
             late = moment - since >= limit
             lagging[task] = {"since": since, "told": sample if late else None}
             if late and (last is None or last["told"] != sample):
-                verdicts.append(_verdict(task, behind, (moment - since) / 3600))
+                verdicts.append(_verdict(task, late_nodes, (moment - since) / 3600))
         elif last and last["told"] is not None:
             verdicts.append(_verdict(task, [], 0.0))
     return lagging, verdicts

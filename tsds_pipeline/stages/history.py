@@ -32,7 +32,8 @@ SCHEMA = {
     "content_ids": pl.List(pl.String),
 }
 """``number`` counts from 1; ``made_at`` is when the version was first seen; ``kept``, ``added`` and ``dropped`` count
-examples against the version before, null for the first. Then follow the quality metrics, a Float64 column each."""
+examples against the version before, null for the first. Then follow the quality metrics, a Float64 column each: the means over held-back
+queries where they need these, otherwise (diversity, leaks) those of the sample itself."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,19 @@ class History:
     def __init__(self, storage: Path, task: str):
         self._folder, self._task = storage / FOLDER / task, task
 
-    def versions(self) -> pl.DataFrame:
-        """A row a version, oldest first, as in SCHEMA and with the metrics."""
-        tables = [pl.read_parquet(path, glob=False) for path in self._paths()]
-        return pl.concat(tables, how="diagonal") if tables else pl.DataFrame(schema=SCHEMA)
+    def versions(self, last: int) -> pl.DataFrame:
+        """A row for each of the ``last`` versions, oldest first: what SCHEMA has without the examples, and metrics."""
+        tables = [table for path in self._paths()[-last:] if (table := _read(path)) is not None]
+        found = pl.concat(tables, how="diagonal") if tables else pl.DataFrame(schema=SCHEMA)
+        return found.drop("content_ids")
 
     def drift(self, sample: pl.DataFrame, version: str) -> Drift | None:
         """How ``sample``, the version ``version``, differs from the one before; None where it is the first."""
-        before = self._before(version)
-        if before is None:
-            return None
-        old = set(pl.read_parquet(before, columns=["content_ids"], glob=False)["content_ids"].item())
-        new = set(sample["content_id"])
-        return Drift(*(tuple(sorted(ids)) for ids in (old & new, new - old, old - new)))
+        for path in reversed(self._before(version)):
+            if (table := _read(path)) is not None:
+                old, new = set(table["content_ids"].item()), set(sample["content_id"])
+                return Drift(*(tuple(sorted(ids)) for ids in (old & new, new - old, old - new)))
+        return None
 
     def record(
         self,
@@ -76,11 +77,10 @@ class History:
 
         ``drawn`` and ``solved`` are the notes of the sample and of its probabilities.
         """
-        drift, before, known = self.drift(sample, version), self._before(version), self._recorded(version)
-        number = 1 if before is None else _number(before) + 1
-        made_at = (
-            pl.read_parquet(known, columns=["made_at"], glob=False).item() if known else datetime.now(UTC)
-        )
+        drift, before = self.drift(sample, version), self._before(version)
+        number = _number(before[-1]) + 1 if before else 1
+        known = _read(self._path(number, version))
+        made_at = datetime.now(UTC) if known is None else known["made_at"].item()
         row = {
             "task": self._task,
             "version": version,
@@ -93,21 +93,27 @@ class History:
         }
         schema = {**SCHEMA, **dict.fromkeys(metrics, pl.Float64)}
         table = pl.DataFrame([{**row, **metrics}], schema=schema)
-        write_atomically(self._folder / f"{number:06d}-{version}.parquet", table.write_parquet)
+        write_atomically(self._path(number, version), table.write_parquet)
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*-*.parquet"))
 
-    def _recorded(self, version: str) -> Path | None:
-        """The latest file, if it is of ``version``: one that comes back after another is new."""
-        paths = self._paths()
-        return paths[-1] if paths and paths[-1].stem.partition("-")[2] == version else None
+    def _path(self, number: int, version: str) -> Path:
+        return self._folder / f"{number:06d}-{version}.parquet"
 
-    def _before(self, version: str) -> Path | None:
-        """The file of the version before ``version``."""
-        others = [path for path in self._paths() if path != self._recorded(version)]
-        return others[-1] if others else None
+    def _before(self, version: str) -> list[Path]:
+        """The files of the versions before ``version``: one that comes back after another is a new one."""
+        paths = self._paths()
+        return paths[:-1] if paths and paths[-1].stem.partition("-")[2] == version else paths
 
 
 def _number(path: Path) -> int:
     return int(path.stem.partition("-")[0])
+
+
+def _read(path: Path) -> pl.DataFrame | None:
+    """The record at ``path``; None where there is none, or it is damaged: nothing is decided by it."""
+    try:
+        return pl.read_parquet(path, glob=False)
+    except (OSError, pl.exceptions.PolarsError):
+        return None
