@@ -13,6 +13,7 @@ from tsds_pipeline.core.transport import by_unit, effective_sample_size, solve
 from tsds_pipeline.graph import observe, stored
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import Settings
+from tsds_pipeline.stages import holdout
 from tsds_pipeline.stages.holdout import folds
 from tsds_pipeline.stages.pool import read_pool
 
@@ -121,7 +122,7 @@ def test_large_neighbourhoods_are_left_out(text_project, monkeypatch):
 
 def test_neighbours_that_were_not_kept_are_searched_again(text_project, monkeypatch):
     expected, _, _ = made(text_project)
-    monkeypatch.setattr(module, "_REMEMBERED", 30)
+    monkeypatch.setattr(holdout, "_REMEMBERED", 30)
     found, _, _ = made(text_project)
     for one, other in zip(expected.rows, found.rows, strict=True):
         np.testing.assert_allclose(one.energy, other.energy, rtol=1e-9)

@@ -6,8 +6,8 @@ import pytest
 from tests.stages.test_pool import QUERIES, stored_pool
 from tsds_pipeline.core.transport import solve
 from tsds_pipeline.settings import Settings
-from tsds_pipeline.stages import neighbors, pool
-from tsds_pipeline.stages.holdout import QueriesOfPool, folds
+from tsds_pipeline.stages import holdout, neighbors, pool
+from tsds_pipeline.stages.holdout import QueriesOfPool, RememberingPool, folds
 from tsds_pipeline.stages.probabilities import solve_task
 
 IDS = [f"content {n}" for n in range(10)]
@@ -54,3 +54,56 @@ def test_a_view_is_solved_like_a_task():
     solved = solve_task("t", settings, some)
     assert solved.solution.plan.n_queries == 3
     assert np.square(solved.solution.probabilities).sum() <= 1 / 20 + 1e-9
+
+
+@pytest.mark.parametrize("remembered", [9 * 40, 2**23])
+def test_a_pool_that_remembers_finds_the_same(monkeypatch, remembered):
+    for module in (holdout, neighbors, pool):
+        monkeypatch.setattr(module, "DEPTH", 3)
+    monkeypatch.setattr(holdout, "_REMEMBERED", remembered)
+    bare, vectors, _ = stored_pool(uniform=False)
+    pools = [RememberingPool(bare)]
+    pools.append(RememberingPool(bare, like=pools[0]))
+    for k, rows in [
+        (2, [1, 0]),
+        (5, [8, 1]),
+        (30, [1, 3]),
+        (7, range(9)),
+        (200, [2]),
+        (999, [4, 0]),
+    ]:
+        rows, most = np.array(rows, dtype=np.int64), min(k, len(vectors))
+        for remembering in pools:
+            for found, expected in zip(remembering.nearest(rows, k), bare.nearest(rows, k), strict=True):
+                assert np.array_equal(found[:, :most], expected[:, :most])
+    for algorithm, alpha in [("knn_kde", 0.0), ("knn_kde", 0.6), ("knn_uniform", 0.95)]:
+        found, expected = (
+            solve(QueriesOfPool(one, np.arange(5)), 5, algorithm=algorithm, alpha=alpha)
+            for one in (pools[1], bare)
+        )
+        assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_a_pool_that_remembers_searches_once(monkeypatch):
+    for module in (holdout, neighbors, pool):
+        monkeypatch.setattr(module, "DEPTH", 3)
+    bare, _, _ = stored_pool(uniform=False)
+    searched = []
+    nearest = bare.nearest
+    monkeypatch.setattr(bare, "nearest", lambda rows, k: searched.append((list(rows), k)) or nearest(rows, k))
+    remembering = RememberingPool(bare)
+    for rows in ([0, 1, 2], [2, 1], [1, 2, 3]):
+        QueriesOfPool(remembering, np.array(rows)).nearest(np.arange(len(rows)), 10)
+    RememberingPool(bare, like=remembering).nearest(np.array([3, 0]), 40)
+    assert searched == [([0, 1, 2], 40), ([3], 40)]
+
+
+def test_a_pool_that_remembers_has_what_a_pool_has():
+    bare, vectors, _ = stored_pool(uniform=False)
+    remembering, some = RememberingPool(bare), np.array([200, 0, 91])
+    for name in ("units", "queries", "content_ids"):
+        assert np.array_equal(getattr(remembering, name), getattr(bare, name))
+    for name in ("examples", "size", "parts"):
+        assert getattr(remembering, name) == getattr(bare, name)
+    assert np.array_equal(remembering.vectors(some), vectors[some])
+    assert remembering.sources(some).equals(bare.sources(some))

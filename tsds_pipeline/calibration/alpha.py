@@ -12,7 +12,6 @@ import numpy as np
 
 from tsds_pipeline.core.arrays import all_distances
 from tsds_pipeline.core.metrics import energy_distance
-from tsds_pipeline.core.neighbors import Neighbors
 from tsds_pipeline.core.sampling import inclusion_probabilities, pareto_sample
 from tsds_pipeline.core.transport import (
     AUTO_SIZE_ALPHA,
@@ -26,7 +25,7 @@ from tsds_pipeline.core.transport import (
 )
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import ResolvedTask
-from tsds_pipeline.stages.holdout import QueriesOfPool, folds
+from tsds_pipeline.stages.holdout import QueriesOfPool, RememberingPool, folds
 from tsds_pipeline.stages.pool import StoredPool
 from tsds_pipeline.stages.probabilities import wanted_size
 
@@ -37,9 +36,6 @@ HARDLY = 0.05
 _MOST_PAIRS = 2 * 10**7
 # Examples of a sample that are compared with each other and with the held-back queries.
 _COMPARED = 1000
-# Neighbours of all queries that are kept, so that the folds, which ask again, need no search; and how much deeper than
-# asked the search goes.
-_REMEMBERED, _AHEAD = 2**23, 4
 
 
 @dataclass(eq=False)
@@ -141,7 +137,7 @@ def sweep_alpha(
         "distance_scale": settings.distance_scale,
         "max_neighbors": settings.max_neighbors,
     }
-    pool = _Remembering(pool)
+    pool = RememberingPool(pool)
     try:
         size, automatic = _size_and_alpha(settings, pool, options)
     except ValueError as error:
@@ -177,33 +173,7 @@ def sweep_alpha(
     )
 
 
-class _Remembering:
-    """``pool``, with the neighbours that were found once."""
-
-    def __init__(self, pool: StoredPool):
-        self._pool, self._found = pool, None
-        self.size, self.queries, self.units, self.examples = (
-            pool.size,
-            pool.queries,
-            pool.units,
-            pool.examples,
-        )
-        self.weights, self.total_weight = pool.weights, pool.total_weight
-        self.distances, self.vectors = pool.distances, pool.vectors
-
-    def nearest(self, rows: np.ndarray, k: int) -> Neighbors:
-        k = min(k, self.size)
-        if k * len(self.queries) > _REMEMBERED:
-            return self._pool.nearest(rows, k)
-        if self._found is None or self._found.indices.shape[1] < k:
-            depth = min(_AHEAD * k, self.size, max(k, _REMEMBERED // len(self.queries)))
-            self._found = self._pool.nearest(np.arange(len(self.queries)), depth)
-        return Neighbors(self._found.distances[rows, :k], self._found.indices[rows, :k])
-
-
-def _size_and_alpha(
-    settings: ResolvedTask, pool: StoredPool | _Remembering, options: dict
-) -> tuple[int, float | None]:
+def _size_and_alpha(settings: ResolvedTask, pool: RememberingPool, options: dict) -> tuple[int, float | None]:
     auto = None
     if settings.size == "auto":
         auto = automatic_size(solve(pool, len(pool.queries), alpha=AUTO_SIZE_ALPHA, **options), pool.units)
@@ -217,7 +187,7 @@ def _size_and_alpha(
     return size, found.alpha
 
 
-def _affordable(pool: _Remembering, n_queries: int, alphas: Sequence[float], options: dict):
+def _affordable(pool: RememberingPool, n_queries: int, alphas: Sequence[float], options: dict):
     """The optima from the largest alpha down to where they get too large, and alpha 0, which is cheap."""
     for swept in sweep(pool, n_queries, alphas, **options):
         yield swept
@@ -227,7 +197,7 @@ def _affordable(pool: _Remembering, n_queries: int, alphas: Sequence[float], opt
             return
 
 
-def _row(swept: Swept, pool: _Remembering, size: int, with_replacement: bool) -> AlphaRow:
+def _row(swept: Swept, pool: RememberingPool, size: int, with_replacement: bool) -> AlphaRow:
     p = by_unit(swept.probabilities, pool.units)
     with_mass = int(np.count_nonzero(p))
     certain: float | None = 0.0 if with_replacement else None
@@ -240,7 +210,7 @@ def _row(swept: Swept, pool: _Remembering, size: int, with_replacement: bool) ->
 class _HeldBack:
     """Fills in what is measured with held-back queries, fold by fold."""
 
-    def __init__(self, task, settings, pool: _Remembering, options, rows: Sequence[AlphaRow], size, seed):
+    def __init__(self, task, settings, pool: RememberingPool, options, rows: Sequence[AlphaRow], size, seed):
         self._pool, self._options, self._rows = pool, options, {row.alpha: row for row in rows}
         self._size, self._key = size, [seed, *task.encode()]
         self._with_replacement = settings.with_replacement
