@@ -5,41 +5,41 @@ methods are in ``core.baselines``, the metrics in ``core.metrics``.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from tsds_pipeline.core.arrays import all_distances, row_blocks, spread_sample
-from tsds_pipeline.core.baselines import METHODS, Target, log_importance_weights
+from tsds_pipeline.core.baselines import METHODS, Target, log_importance_ratios
 from tsds_pipeline.core.metrics import (
-    EXACT_PAIRS,
     energy_distance,
     facility_location,
     kl_reduction,
     maximum_mean_discrepancy,
     near_duplicate_rate,
-    sliced_transport_distance,
     transport_distance,
     unique_share,
     vendi_score,
 )
 from tsds_pipeline.core.sampling import draw
-from tsds_pipeline.core.transport import by_unit
+from tsds_pipeline.core.transport import by_unit, effective_sample_size
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.ngrams import ngram_counts
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import ResolvedTask
-from tsds_pipeline.stages.holdout import QueriesOfPool, folds
+from tsds_pipeline.stages.holdout import QueriesOfPool, RememberingPool, folds
 from tsds_pipeline.stages.pool import StoredPool
 from tsds_pipeline.stages.probabilities import solve_task
 
 FOLDS = 4
 OWN = "selection"
 """The method of the task's own settings, beside those of ``core.baselines``."""
-_POOL_TEXTS = 10_000
+_POOL_TEXTS, _TEXTS_AT_ONCE = 10_000, 50_000
+# Examples, and queries, whose distributions are compared: distances of all pairs grow with the square.
+_COMPARED = 1000
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ METRICS = {
     "transport_distance": Metric(
         "transport distance",
         "lower",
-        "Wasserstein-1 distance of the examples to the held-back queries (exact; sliced where there are too many)",
+        "Wasserstein-1 distance of the examples to the held-back queries (of 1,000 of each where there are more)",
     ),
     "energy_distance": Metric(
         "energy distance", "lower", "how far the distributions of examples and held-back queries are apart"
@@ -88,7 +88,7 @@ METRICS = {
     "leaks": Metric(
         "leaks",
         "lower",
-        "examples with the text of a held-back query or test record, or 13 words in a row of one",
+        "examples with the text of such a query or of a test record, or 13 words in a row of one",
     ),
 }
 """By name, in order of display; the formulas and references are in ``core.metrics``."""
@@ -100,6 +100,8 @@ class Verdict:
 
     method: str
     fold: int
+    size: int
+    """How many examples it chose."""
     metrics: dict[str, float]
     """By name, as far as they apply."""
     nearest_example: np.ndarray
@@ -109,9 +111,18 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Verdicts:
+    """``of`` each method and part of the queries; ``left_out`` names the methods that could not choose, and why."""
+
+    of: tuple[Verdict, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Choice:
     """Candidates that were chosen, with repetitions in the order of draws; ``effective_size`` where it was a draw."""
 
+    method: str
     candidates: np.ndarray
     effective_size: float | None = None
 
@@ -119,8 +130,8 @@ class Choice:
 class Comparison:
     """The candidates of ``task``, seen by all its queries (``pool``), and a part of these held back.
 
-    ``query_table`` has content_id and text; ``corpora`` the texts of the candidates by source; ``test_texts`` are
-    those of the task's test set, normalised like these.
+    ``query_table`` has content_id and text; ``corpora`` the texts of the candidates by source; ``tests`` are the texts
+    of the task's test set, normalised like these.
     """
 
     def __init__(
@@ -132,14 +143,16 @@ class Comparison:
         corpora: Mapping[str, pl.LazyFrame],
         size: int,
         kernel_radius: float,
-        test_texts: Collection[str] = (),
+        tests: HeldBackTexts,
     ):
         self._task, self._size, self._radius = task, size, kernel_radius
         self._settings = replace(settings, size=size, fraction=None)
-        self._weighted, self._uniform = (
+        weighted, uniform = (
             StoredPool(task, pool.parts, pool.queries, uniform=uniform) for uniform in (False, True)
         )
-        self._corpora, self._query_table, self._tests = corpora, query_table, HeldBackTexts(test_texts)
+        self._weighted = RememberingPool(weighted)
+        self._uniform = RememberingPool(uniform, like=self._weighted)
+        self._corpora, self._query_table, self._tests = corpora, query_table, tests
         self._fold = folds(query_table["content_id"], FOLDS, f"tsds comparison {task}")
 
     @property
@@ -147,32 +160,41 @@ class Comparison:
         """Whether there are queries to hold back: two with different contents."""
         return bool(self._fold.max() > 0)
 
-    def verdicts(self, methods: Sequence[str], progress: Progress | None = None) -> list[Verdict]:
-        """A verdict for each of ``methods`` and each part of the queries that is held back.
+    def verdicts(self, methods: Sequence[str], progress: Progress | None = None) -> Verdicts:
+        """A verdict for each of ``methods``, OWN first, and each part of the queries that is held back.
 
-        TsdsError where there is nothing to hold back.
+        A method that cannot choose without some part is left out. TsdsError where there is nothing to hold back.
         """
         if not self.possible:
             raise TsdsError(
-                f"task {self._task}: it has one query, so that none can be held back to judge by: give more queries"
+                f"task {self._task}: all its queries are one, so that none can be held back to judge by: give more"
             )
+        left_out: dict[str, str] = {}
+        chosen: dict[int, list[_Choice]] = {}
         parts = range(int(self._fold.max()) + 1)
-        tasks = [(fold, method) for fold in parts for method in methods]
-        choices: list[tuple[int, str, Choice]] = []
-        for fold in parts:
-            for method in methods:
-                choices.append((fold, method, self._choice(fold, method)))
+        for part in parts:
+            chosen[part] = []
+            budget = self._size
+            for number, method in enumerate(methods, start=1):
+                try:
+                    choice = self._choice(part, method, budget)
+                except ValueError as error:
+                    left_out.setdefault(method, str(error))
+                else:
+                    chosen[part].append(choice)
+                    # At a fixed alpha fewer queries can have fewer candidates: the same for everybody then.
+                    budget = len(choice.candidates) if method == OWN else budget
                 if progress:
-                    progress(len(choices), len(tasks))
-        texts = self._texts_of(np.concatenate([choice.candidates for _, _, choice in choices]))
-        return [self._judged(fold, method, choice, texts) for fold, method, choice in choices]
+                    progress(part * len(methods) + number, len(parts) * len(methods))
+        choices = [(part, c) for part in parts for c in chosen[part] if c.method not in left_out]
+        texts = self._texts_of(np.concatenate([choice.candidates for _, choice in choices]))
+        return Verdicts(tuple(self._judged(part, choice, texts) for part, choice in choices), left_out)
 
-    def _choice(self, fold: int, method: str) -> Choice:
+    def _choice(self, fold: int, method: str, size: int) -> _Choice:
+        """ValueError where ``method`` cannot choose ``size`` examples."""
         rows = np.flatnonzero(self._fold != fold)
-        seed = f"{self._settings.seed} {self._task} {method} {fold}"
-        rng = np.random.default_rng(list(seed.encode()))
         if method == OWN:
-            return self._own(rows, rng)
+            return self._own(rows, self._rng(method, fold))
         target = Target(
             queries=self._weighted.queries[rows],
             pool=QueriesOfPool(self._weighted, rows),
@@ -180,44 +202,46 @@ class Comparison:
             vectors=self._weighted.vectors,
             units=self._weighted.units,
             kernel_radius=self._radius,
-            log_weights=self._log_weights(rows) if method == "dsir" else None,
+            log_weights=self._log_weights[fold] if method == "dsir" else None,
         )
-        try:
-            return Choice(METHODS[method](target, self._size, rng))
-        except ValueError as error:
-            raise TsdsError(f"task {self._task}, {method}: {error}") from None
+        # Where the settings want repetitions there may be more draws than examples.
+        size = min(size, self._weighted.examples) if self._settings.with_replacement else size
+        return _Choice(method, METHODS[method](target, size, self._rng(method, fold)))
 
-    def _own(self, rows: np.ndarray, rng: np.random.Generator) -> Choice:
+    def _own(self, rows: np.ndarray, rng: np.random.Generator) -> _Choice:
         """A draw as the task's settings want it, but for some of the queries."""
         pool = self._weighted if self._settings.algorithm == "knn_kde" else self._uniform
         solved = solve_task(self._task, self._settings, QueriesOfPool(pool, rows)).solution
         p = by_unit(solved.probabilities, pool.units)
         again = self._settings.with_replacement
-        # At a fixed alpha fewer queries can have too few candidates: all of them then.
         size = self._size if again else min(self._size, int(np.count_nonzero(p)))
         units = draw(p, size, with_replacement=again, rng=rng)[0]
-        return Choice(self._first_of_unit[units], float(1.0 / np.square(p).sum()))
+        return _Choice(OWN, self._first_of_unit[units], effective_sample_size(p))
+
+    def _rng(self, *what: object) -> np.random.Generator:
+        return np.random.default_rng(list(f"{self._settings.seed} {self._task} {what}".encode()))
 
     @cached_property
     def _first_of_unit(self) -> np.ndarray:
         return np.unique(self._weighted.units, return_index=True)[1]
 
-    def _log_weights(self, rows: np.ndarray) -> np.ndarray:
-        target = ngram_counts(self._query_table["text"][rows])
-        return log_importance_weights(self._pool_ngrams, target)
-
     @cached_property
-    def _pool_ngrams(self):
-        """Counts of the n-grams of every candidate, source by source, in the pool's order."""
-        from scipy.sparse import vstack
-
-        return vstack([ngram_counts(texts) for texts in self._pool_texts()], format="csr")
+    def _log_weights(self) -> np.ndarray:
+        """DSIR's logarithms of importance weights for the queries without each fold, (folds, N)."""
+        pool = sum(_total(texts) for texts in self._pool_texts())
+        ratios = []
+        for fold in range(int(self._fold.max()) + 1):
+            target = _total(self._query_table["text"].filter(pl.Series(self._fold != fold)))
+            ratios.append(log_importance_ratios(pool, target))
+        return np.concatenate([ngram_counts(t) @ np.array(ratios).T for t in self._pool_texts()]).T
 
     def _pool_texts(self) -> Iterator[pl.Series]:
+        """The texts of all candidates, in the pool's order and in pieces."""
         for part in self._weighted.parts:
-            table = self._corpora[part.key].select("content_id", "text").collect()
-            order = part.densities.select("content_id")
-            yield order.join(table, on="content_id", how="left", maintain_order="left")["text"]
+            corpus = self._corpora[part.key].select("content_id", "text")
+            for piece in part.densities.select("content_id").iter_slices(_TEXTS_AT_ONCE):
+                table = corpus.join(piece.lazy(), on="content_id", how="semi").collect()
+                yield piece.join(table, on="content_id", how="left", maintain_order="left")["text"]
 
     @cached_property
     def _pool_counts(self) -> np.ndarray:
@@ -239,32 +263,33 @@ class Comparison:
         ]
         return dict(pl.concat(found).collect().iter_rows())
 
-    def _judged(self, fold: int, method: str, choice: Choice, texts: Mapping[int, str]) -> Verdict:
+    def _judged(self, fold: int, choice: _Choice, texts: Mapping[int, str]) -> Verdict:
         held = np.flatnonzero(self._fold == fold)
         queries, chosen = self._weighted.queries[held], choice.candidates
         vectors = self._weighted.vectors(chosen)
         nearest_example, nearest_query = _nearest(queries, vectors)
-        small = len(vectors) * len(queries) <= EXACT_PAIRS
+        # The methods' order may mean something: a sample of each, the same places for all.
+        some = vectors[self._sample(fold, "examples", len(vectors))]
+        few = queries[self._sample(fold, "queries", len(queries))]
         chosen_texts = [texts[int(candidate)] for candidate in chosen]
         query_texts = self._query_table["text"][held]
         metrics = {
-            "transport_distance": (transport_distance if small else sliced_transport_distance)(
-                vectors, queries
-            ),
-            "energy_distance": energy_distance(vectors, queries),
-            "maximum_mean_discrepancy": maximum_mean_discrepancy(vectors, queries),
+            "transport_distance": transport_distance(some, few),
+            "energy_distance": energy_distance(some, few),
+            "maximum_mean_discrepancy": maximum_mean_discrepancy(some, few),
             "held_back_distance": float(nearest_example.mean()),
             "facility_location": facility_location(queries, vectors),
             "kl_reduction": kl_reduction(_total(query_texts), self._pool_counts, _total(chosen_texts)),
             **intrinsic(vectors, self._weighted.units[chosen], self._radius),
-            "leaks": float(
-                len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))
-            ),
+            "leaks": float(len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))),
         }
         if choice.effective_size is not None:
             metrics["effective_sample_size"] = choice.effective_size
         ordered = {name: metrics[name] for name in METRICS if name in metrics}
-        return Verdict(method, fold, ordered, nearest_example, nearest_query)
+        return Verdict(choice.method, fold, len(chosen), ordered, nearest_example, nearest_query)
+
+    def _sample(self, fold: int, what: str, n: int) -> np.ndarray:
+        return np.sort(self._rng(fold, what).permutation(n)[:_COMPARED])
 
 
 def intrinsic(vectors: np.ndarray, units: np.ndarray, kernel_radius: float) -> dict[str, float]:
@@ -279,9 +304,9 @@ def intrinsic(vectors: np.ndarray, units: np.ndarray, kernel_radius: float) -> d
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pl.DataFrame:
-    """A row for each method and part that was held back: method, fold, and a column for each metric."""
-    schema = {"method": pl.String, "fold": pl.Int64, **dict.fromkeys(METRICS, pl.Float64)}
-    rows = [{"method": one.method, "fold": one.fold, **one.metrics} for one in verdicts]
+    """A row for each method and part that was held back: method, fold, size, and a column for each metric."""
+    schema = {"method": pl.String, "fold": pl.Int64, "size": pl.Int64, **dict.fromkeys(METRICS, pl.Float64)}
+    rows = [{"method": one.method, "fold": one.fold, "size": one.size, **one.metrics} for one in verdicts]
     return pl.DataFrame(rows, schema=schema)
 
 
