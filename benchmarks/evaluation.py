@@ -18,6 +18,7 @@ beside it. Writes evaluation.md and evaluation.png to --out. --small is a run of
 import argparse
 import json
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -452,7 +453,8 @@ def f1(train: np.ndarray, labels: np.ndarray, test: np.ndarray, expected: np.nda
         predicted = np.full(len(expected), labels[0])
     else:
         model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=200, tol=1e-3)
-        predicted = model.fit(train, labels).predict(test)
+        with warnings.catch_warnings(action="ignore"):  # that there are many classes for so few rows, as there are
+            predicted = model.fit(train, labels).predict(test)
     return float(
         f1_score(expected, predicted, labels=sorted(set(expected)), average="macro", zero_division=0.0)
     )
