@@ -44,7 +44,7 @@ from tsds_pipeline.storage import write_atomically
 RADIUS, DEFAULT_RADIUS = 0.5, 0.1
 NARROW = "knn_kde, h = 0.1"
 TRANSFORMER_TASKS = ("gsm8k", "nl2bash")
-TRANSFORMER_METHODS = ("random", "top_k", "round_robin_deduplicated", "knn_uniform", "knn_kde")
+TRANSFORMER_METHODS = ("random", "top_k", "round_robin_deduplicated", "knn_kde")
 INVERSE_REGULARISATION = 10.0
 # What one search finds for a query: most methods need no more.
 FIRST_DEPTH = 1024
@@ -88,7 +88,7 @@ class Sizes:
     levels: tuple[Level, ...] = LEVELS
     transformer_levels: tuple[str, ...] = ("clean", "1 % x 1000")
     transformer_seeds: int = 3
-    transformer_steps: int = 300
+    transformer_steps: int = 200
     transformer_tests: int = 100
     checked: int = 100
 
@@ -453,7 +453,7 @@ def f1(train: np.ndarray, labels: np.ndarray, test: np.ndarray, expected: np.nda
         predicted = np.full(len(expected), labels[0])
     else:
         model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=200, tol=1e-3)
-        with warnings.catch_warnings(action="ignore"):  # that there are many classes for so few rows, as there are
+        with warnings.catch_warnings(action="ignore"):  # that there are many classes for so few rows
             predicted = model.fit(train, labels).predict(test)
     return float(
         f1_score(expected, predicted, labels=sorted(set(expected)), average="macro", zero_division=0.0)

@@ -185,17 +185,23 @@ def _labels(lines: list[dict]) -> list[str]:
         each = [found.get((task, share, name), {}) for task in tasks]
         for seed in set.intersection(*(set(values) for values in each)):
             found["all tasks", share, name][seed] = float(np.mean([values[seed] for values in each]))
-    heads = [f"{task}, {100 * share:g} %" for task in [*tasks, "all tasks"] for share in shares]
-    table = []
-    for name in methods:
-        of = [1.0] * len(shares) if name == "all" else shares
-        table.append(
-            [name, *(_cell(found, (task, share, name), 3) for task in [*tasks, "all tasks"] for share in of)]
-        )
-    return [
-        "Macro F1 (more is better); `all` is the whole labelled pool",
-        *report.rows(["method", *heads], table),
+    parts = ["Macro F1 (more is better), by the share of the pool selected; `all` is the whole of it"]
+    columns = [*tasks, "all tasks"]
+    for share in shares:
+        table = [
+            [name, *(_cell(found, (task, 1.0 if name == "all" else share, name), 3) for task in columns)]
+            for name in methods
+        ]
+        parts += [f"{100 * share:g} %", *report.rows(["method", *columns], table)]
+    # What is compared is an error: less is better.
+    errors = {place: {seed: -value for seed, value in values.items()} for place, values in found.items()}
+    marks = [
+        [other, *(compared(errors, ("all tasks", share), other) for share in shares)]
+        for other in methods
+        if other not in ("all", OURS)
     ]
+    heading = f"{OURS} against each, mean of the tasks: better (+), worse (−) or tied (=)"
+    return [*parts, heading, *report.rows(["against", *(f"{100 * share:g} %" for share in shares)], marks)]
 
 
 def _transformer(lines: list[dict]) -> list[str]:
