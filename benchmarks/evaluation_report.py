@@ -32,12 +32,12 @@ COLORS = {
     "random": "0.6",
     "top_k": "tab:red",
     "round_robin": "tab:orange",
-    "round_robin_deduplicated": "tab:green",
     "dsir": "tab:brown",
     "knn_uniform": "tab:purple",
     "knn_tv": "tab:pink",
     "knn_kde, h = 0.1": "tab:cyan",
     "knn_kde": "tab:blue",
+    "round_robin_deduplicated": "tab:green",
 }
 
 
@@ -120,18 +120,19 @@ def _sides(copies: list[dict], methods: list[str], levels: list[str], size: int)
 
 
 def _verdicts(copies: list[dict], methods: list[str], levels: list[str], sizes: list[int]) -> list[str]:
-    found = {measure: _values(copies, measure, 1.0) for measure in ("energy", "bits")}
+    found = {measure: _values(copies, measure, 1.0) for measure in MEASURES}
     columns = [(measure, size) for measure in found for size in sizes]
-    marks = [
-        [
-            other,
-            *("".join(compared(found[m], (level, size), other) for m, size in columns) for level in levels),
-        ]
-        for other in methods
-        if other != OURS
-    ]
-    heading = f"{OURS} against each: better (+), worse (−) or tied (=) in " + ", ".join(
-        f"{measure} at {size}" for measure, size in columns
+
+    def marks(level: str, other: str) -> str:
+        groups = (
+            "".join(compared(values, (level, size), other) for size in sizes) for values in found.values()
+        )
+        return " ".join(groups)
+
+    against = [[other, *(marks(level, other) for level in levels)] for other in methods if other != OURS]
+    heading = (
+        f"{OURS} against each: better (+), worse (−) or tied (=) in {', '.join(found)}, in each "
+        f"for {' and '.join(map(str, sizes))} selected"
     )
     best = [
         [
@@ -142,7 +143,7 @@ def _verdicts(copies: list[dict], methods: list[str], levels: list[str], sizes: 
     ]
     return [
         heading,
-        *report.rows(["against", *levels], marks),
+        *report.rows(["against", *levels], against),
         "The best mean, and what ties with it",
         *report.rows(["measure", *levels], best),
     ]
@@ -271,12 +272,17 @@ def plot(lines: list[dict], path: Path) -> None:
                     continue
                 mean = [np.mean(values) if values else np.nan for values in points]
                 spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in points]
-                ax.errorbar(range(len(shown)), mean, spread, color=color, label=name, marker="o", capsize=3)
+                style = "--" if name == "round_robin_deduplicated" else "-"  # lies on knn_kde
+                ax.errorbar(
+                    range(len(shown)), mean, spread, ls=style, color=color, label=name, marker="o", capsize=3
+                )
             ax.set(title=f"{share} of the records copied", xlabel="copies of each")
             ax.set_xticks(range(len(shown)), ["none", *(level.partition(" x ")[2] for level in shown[1:])])
             ax.grid(alpha=0.3)
         row[0].set_ylabel(title.partition(" (")[0])
         if measure == "energy":
             row[0].set_yscale("log")
-    axes[0, 0].legend(fontsize=8)
+            row[0].yaxis.set_major_formatter("{x:g}")
+            row[0].yaxis.set_minor_formatter("{x:g}")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=8)
     figure.savefig(path, dpi=110)
