@@ -11,7 +11,8 @@ pools of ``array_pool`` and the pipeline's serve alike, and hold the distances o
 | round_robin | each query in turn its nearest candidate not taken yet (RDS+, Ivison et al. 2025) |
 | round_robin_deduplicated | the same, passing over what lies within the kernel radius of one taken |
 | dsir | a sample without replacement by the importance weights of n-grams (DSIR, Xie et al., NeurIPS 2023) |
-| knn_uniform, knn_tv, knn_kde | a Pareto draw from the optimal plan, alpha "auto" (TSDS, Liu et al., NeurIPS 2024) |
+| knn_uniform, knn_kde | a Pareto draw from the optimal plan, alpha "auto" (TSDS, Liu et al., NeurIPS 2024) |
+| knn_tv | the same at alpha 0.6, or the next lower tenth at which there is enough |
 """
 
 from collections.abc import Callable
@@ -24,13 +25,14 @@ from scipy.sparse import csr_matrix
 from tsds_pipeline.core.arrays import row_blocks
 from tsds_pipeline.core.pool import CandidatePool
 from tsds_pipeline.core.sampling import draw
-from tsds_pipeline.core.transport import by_unit, solve_auto
+from tsds_pipeline.core.transport import by_unit, solve, solve_auto
 
 _FIRST_DEPTH = 64
 # Pairs of queries and neighbours that are held at once.
 _PAIRS_AT_ONCE = 2**22
 # Of the pool, as in the authors' code, and of the target, their "Laplace smoothing" for small ones.
 _POOL_PROBABILITY, _TARGET_COUNT = 1e-8, 1.0
+_VARIATION_ALPHAS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +156,21 @@ def transport_draw(target: Target, size: int, rng: np.random.Generator, *, algor
     target.check(size)
     pool = target.pool if algorithm == "knn_kde" else target.uniform
     solution = solve_auto(pool, len(target.queries), size, algorithm=algorithm, units=target.units)
-    units = draw(by_unit(solution.probabilities, target.units), size, rng=rng)[0]
-    return target.first_of_unit[units]
+    return _drawn(solution.probabilities, target, size, rng)
+
+
+def variation_draw(target: Target, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A Pareto draw from the plan of knn_tv at the first of alpha 0.6, 0.5, ... 0 with mass on ``size`` units.
+
+    Not by the effective sample size: its plan gives most of a query's mass to the nearest candidate, so that only an
+    alpha near 0, a nearly uniform plan, would have one of ``size``; and finding it takes a pass over all pairs.
+    """
+    target.check(size)
+    for alpha in _VARIATION_ALPHAS:
+        solution = solve(target.uniform, len(target.queries), algorithm="knn_tv", alpha=alpha)
+        if np.count_nonzero(by_unit(solution.probabilities, target.units)) >= size:
+            break
+    return _drawn(solution.probabilities, target, size, rng)
 
 
 Method = Callable[[Target, int, np.random.Generator], np.ndarray]
@@ -166,7 +181,7 @@ METHODS: dict[str, Method] = {
     "round_robin_deduplicated": partial(round_robin, deduplicated=True),
     "dsir": dsir,
     "knn_uniform": partial(transport_draw, algorithm="knn_uniform"),
-    "knn_tv": partial(transport_draw, algorithm="knn_tv"),
+    "knn_tv": variation_draw,
     "knn_kde": partial(transport_draw, algorithm="knn_kde"),
 }
 
@@ -247,6 +262,11 @@ class _Taken:
             return False
         self._rows[n], self._squared[n], self._count = row, squared, n + 1
         return True
+
+
+def _drawn(probabilities: np.ndarray, target: Target, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A Pareto draw of ``size`` sampling units from ``probabilities`` (N,), as their first candidates."""
+    return target.first_of_unit[draw(by_unit(probabilities, target.units), size, rng=rng)[0]]
 
 
 def _distinct(order: np.ndarray, target: Target) -> np.ndarray:
