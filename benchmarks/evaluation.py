@@ -34,11 +34,11 @@ from language_models import NgramModel, Vocabulary, transformer_bits
 from near_copies import approximation_error, copies
 from tsds_pipeline.core import metrics
 from tsds_pipeline.core.array_pool import ArrayPool
-from tsds_pipeline.core.baselines import METHODS, Target, log_importance_weights
+from tsds_pipeline.core.baselines import METHODS, Target, log_importance_ratios
 from tsds_pipeline.core.config import SelectionConfig
 from tsds_pipeline.core.neighbors import Neighbors
 from tsds_pipeline.core.prepared import PreparedPool
-from tsds_pipeline.ngrams import ngram_counts
+from tsds_pipeline.ngrams import ngram_counts, total_counts
 from tsds_pipeline.storage import write_atomically
 
 RADIUS, DEFAULT_RADIUS = 0.5, 0.1
@@ -191,7 +191,8 @@ class Pool:
     def targets(self, queries: Records, vectors: np.ndarray) -> dict[str, Target]:
         """What each method looks at, by its name."""
         uniform = SearchedPool(ArrayPool(vectors, self.with_radius(RADIUS), weighted=False), len(queries))
-        weights = log_importance_weights(self.ngrams, ngram_counts(queries.texts))
+        pool = np.asarray(self.ngrams.sum(axis=0)).ravel()
+        weights = self.ngrams @ log_importance_ratios(pool, total_counts(queries.texts))
 
         def target(radius: float) -> Target:
             pool = uniform.weighted(1 / self.with_radius(radius).densities)

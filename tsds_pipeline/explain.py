@@ -15,6 +15,9 @@ from tsds_pipeline.results import load_result
 from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.summary import StoredVectors, texts_of
 
+# Candidates whose vectors are held at a time.
+_AT_ONCE = 50_000
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -114,9 +117,12 @@ class Explainer:
     def _nearest(self, number: int, limit: int) -> tuple[int, pl.DataFrame]:
         """How many candidates query ``number`` gives mass to, and the ``limit`` nearest of them."""
         table = self._with_shares(number).filter(pl.col("share") > 1e-12)
-        vectors = self._candidate_vectors.of(table)
-        distance = np.linalg.norm(vectors - self._vectors[number].astype(np.float64), axis=1)
-        table = table.with_columns(distance=pl.Series(distance, dtype=pl.Float64))
+        query = self._vectors[number].astype(np.float64)
+        distance = [
+            np.linalg.norm(self._candidate_vectors.of(piece) - query, axis=1)
+            for piece in table.select("source", "content_id").iter_slices(_AT_ONCE)
+        ]
+        table = table.with_columns(distance=pl.Series(np.concatenate([*distance, []]), dtype=pl.Float64))
         return len(table), table.sort("distance", "source", "content_id").head(limit)
 
     def _with_shares(self, number: int) -> pl.DataFrame:

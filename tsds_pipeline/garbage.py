@@ -11,8 +11,8 @@ from tsds_pipeline.discovery import COPIES
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, OF_POOL, Observed, stored
-from tsds_pipeline.report.pages import calibration_path, version_of
+from tsds_pipeline.graph import BY_SOURCE, OF_POOL, Observed, reported, stored
+from tsds_pipeline.report.pages import calibration_path, page_path, version_of
 from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
@@ -102,11 +102,16 @@ def _unknown(folder: Path, known: Iterable[str], kind: str) -> Iterator[Garbage]
 
 
 def _pages(observed: Observed) -> Iterator[Garbage]:
-    """Pages of tasks that are gone; what else somebody put beside them is theirs."""
-    kept = calibration_path(observed.project)
-    for page in _unknown(observed.project.reports, observed.tasks, "task"):
-        if page.path != kept and page.path.suffix == ".html" and version_of(page.path) is not None:
-            yield page
+    """Pages of tasks that are gone or want none; what else somebody put beside them is theirs."""
+    silent = {task for task in observed.tasks if not reported(observed, task)}
+    for path in _entries(observed.project.reports):
+        task = path.name.partition(".")[0]
+        if path == calibration_path(observed.project) or path.suffix != ".html" or version_of(path) is None:
+            continue
+        if task not in observed.tasks:
+            yield Garbage(path, f"there is no task {task}")
+        elif task in silent and path == page_path(observed.project, task):
+            yield Garbage(path, f"task {task} has report = false")
 
 
 def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:

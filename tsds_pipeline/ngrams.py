@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -28,3 +30,8 @@ def ngram_counts(texts: Iterable[str]) -> "csr_matrix":
         norm=None,
     )
     return hashing.transform(texts)
+
+
+def total_counts(texts: Iterable[str]) -> np.ndarray:
+    """How often the n-grams of all ``texts`` together fall in each bucket, float64 (BUCKETS,)."""
+    return np.asarray(ngram_counts(texts).sum(axis=0), dtype=np.float64).ravel()

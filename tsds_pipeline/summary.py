@@ -3,7 +3,7 @@
 How it is laid out is in ``cli.pages``; why each candidate was selected, query by query, is in ``explain``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import polars as pl
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import stored
 from tsds_pipeline.project import Project
-from tsds_pipeline.report.pages import page_path
+from tsds_pipeline.report.pages import page_path, version_of
 from tsds_pipeline.results import load_result
 from tsds_pipeline.stages.densities import near_duplicates
 from tsds_pipeline.storage import Artifact
@@ -132,11 +132,19 @@ def summarize(project: Project, task: str) -> TaskSummary:
         crowd=_crowd(project, solved, frame),
         files=(
             project.exports / task,
-            *(path for path in [page_path(project, task)] if path.exists()),
+            *_page(project, task, sample),
             sample.path,
             solved.path,
         ),
     )
+
+
+def _page(project: Project, task: str, sample: Artifact) -> Iterator[Path]:
+    """The report of ``sample``, if there is one: not that of an earlier sample."""
+    report, page = stored(project.storage, f"selection_report|{task}"), page_path(project, task)
+    of_sample = report is not None and report.header.inputs[f"sampled_subset|{task}"] == sample.version
+    if of_sample and version_of(page) == report.version:
+        yield page
 
 
 def _beside(project: Project, node: str) -> Artifact:

@@ -128,7 +128,7 @@ def test_the_next_version_says_what_changed(project):
     with (project / "tsds.toml").open("a") as file:
         file.write("\n[tasks.t0]\nsize = 20\n")
     refreshed(project)
-    history = History(project / "storage", "t0").versions()
+    history = History(project / "storage", "t0").versions(9)
     assert history["number"].to_list() == [1, 2]
     last = history.row(1, named=True)
     assert last["kept"] + last["added"] == 20
@@ -185,4 +185,5 @@ def test_a_project_may_do_without(tmp_path):
     made = {step.node for step in refreshed(tmp_path)}
     assert "selection_report|t1" in made
     assert "selection_report|t0" not in made
-    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["t1.html"]
+    assert [path.name for path in (tmp_path / "reports").glob("*.html")] == ["t1.html"]
+    assert (tmp_path / "reports" / ".gitignore").read_text() == "*\n"

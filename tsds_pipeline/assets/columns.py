@@ -133,11 +133,13 @@ COLUMNS: dict[str, dict[str, Column]] = {
     "selection_report": {
         "method": _column("What selected: the task's own settings (selection), or a baseline."),
         "fold": _column("Which part of the queries was held back and judged it."),
+        "size": _column("How many examples it selected."),
         **_METRICS,
     },
     "selection_comparison": {
         "method": _column("What selected: the task's own settings (selection), or a baseline."),
         "fold": _column("Which part of the queries was held back and judged it."),
+        "size": _column("How many examples it selected."),
         **_METRICS,
     },
 }

@@ -10,15 +10,24 @@ import polars as pl
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, test_texts_of
 from tsds_pipeline.core.baselines import METHODS
-from tsds_pipeline.graph import require_same_versions
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import describe, require_same_versions, stored
 from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.report.comparison import write_comparison
 from tsds_pipeline.report.pages import comparison_path, page_path
-from tsds_pipeline.report.selection import TITLES, Material, write_report
-from tsds_pipeline.stages.comparison import METRICS, OWN, Comparison, intrinsic, mean_metrics, verdict_table
+from tsds_pipeline.report.selection import TITLES, VERSIONS_SHOWN, Material, write_report
+from tsds_pipeline.stages.comparison import (
+    METRICS,
+    OWN,
+    Comparison,
+    Verdicts,
+    intrinsic,
+    mean_metrics,
+    verdict_table,
+)
 from tsds_pipeline.stages.history import History
 from tsds_pipeline.stages.pool import open_pool
 from tsds_pipeline.stages.pool_map import PoolMap
@@ -57,15 +66,18 @@ def selection_report(
             "pool_map": pool_map,
         }
         require_same_versions(made_from)
-        compared = _comparison(stage, task, made_from)
-        verdicts = compared.verdicts(REPORTED) if compared.possible else []
-        own = _own_metrics(stage, task, sampled_subset, selection_probabilities, query_examples.frame["text"])
-        table = verdict_table(verdicts)
+        # Read before what takes long, while it is surely what its header says.
+        sample, solution = sampled_subset.frame, selection_probabilities.header.notes
+        tests = _held_back(stage, task)
+        compared = _comparison(stage, task, made_from, tests)
+        verdicts = compared.verdicts(REPORTED) if compared.possible else Verdicts()
+        table = verdict_table(verdicts.of)
+        own = _own_metrics(stage, sample, solution, tests, query_examples.frame["text"])
         metrics = {**_means(table, OWN), **own}
+        _require_current(stage, made_from)
         history = History(stage.observed.project.storage, task)
-        solved, drawn = selection_probabilities.header.notes, sampled_subset.header.notes
-        history.record(sampled_subset.frame, sampled_subset.version, drawn, solved, metrics)
-        drift = history.drift(sampled_subset.frame, sampled_subset.version)
+        history.record(sample, sampled_subset.version, sampled_subset.header.notes, solution, metrics)
+        drift = history.drift(sample, sampled_subset.version)
         version = content_hash(sampled_subset.version, pool_map.version)
         pictures = write_report(
             Material(
@@ -79,7 +91,7 @@ def selection_report(
                 verdicts=verdicts,
                 own=own,
                 drift=drift,
-                versions=history.versions(),
+                versions=history.versions(VERSIONS_SHOWN),
             )
         )
         page = page_path(stage.observed.project, task)
@@ -119,22 +131,30 @@ def selection_comparison(
         own = stage.settings.resolved_task(task).algorithm
         methods = (OWN, *(method for method in METHODS if method != own))
         with progress_bar(f"methods for {task}, by parts of the queries", context.log.info) as progress:
-            verdicts = _comparison(stage, task, made_from).verdicts(methods, progress)
-        table = verdict_table(verdicts)
+            verdicts = _comparison(stage, task, made_from, _held_back(stage, task)).verdicts(
+                methods, progress
+            )
+        table = verdict_table(verdicts.of)
         page = comparison_path(stage.observed.project, task)
         version = content_hash(sampled_subset.version, table)
-        picture = write_comparison(page, task, version, sampled_subset.header.notes["size"], table)
+        picture = write_comparison(page, task, version, table, verdicts.left_out)
         return stage.result(
             table,
             made_from,
             version=version,
-            metadata={"page": dg.MetadataValue.path(str(page)), **_shown({"comparison": picture})},
+            notes={"left_out": dict(verdicts.left_out)},
+            metadata={
+                "page": dg.MetadataValue.path(str(page)),
+                "left_out": dict(verdicts.left_out),
+                **_shown({"comparison": picture}),
+            },
             preview=_preview(table),
         )
 
 
-def _comparison(stage: Stage, task: str, made_from: Mapping[str, Artifact]) -> Comparison:
-    texts, _ = test_texts_of(stage, task)
+def _comparison(
+    stage: Stage, task: str, made_from: Mapping[str, Artifact], tests: HeldBackTexts
+) -> Comparison:
     return Comparison(
         task,
         stage.settings.resolved_task(task),
@@ -143,23 +163,35 @@ def _comparison(stage: Stage, task: str, made_from: Mapping[str, Artifact]) -> C
         corpora_of(stage.observed, task, made_from),
         made_from[f"sampled_subset|{task}"].header.notes["size"],
         stage.settings.pool.kernel_radius,
-        texts,
+        tests,
     )
 
 
+def _held_back(stage: Stage, task: str) -> HeldBackTexts:
+    texts, _ = test_texts_of(stage, task)
+    return HeldBackTexts(texts)
+
+
 def _own_metrics(
-    stage: Stage, task: str, sample: Artifact, solved: Artifact, query_texts: pl.Series
+    stage: Stage, sample: pl.DataFrame, solution: Mapping[str, Any], tests: HeldBackTexts, queries: pl.Series
 ) -> dict[str, float]:
     """The metrics of the first epoch of the sample itself, which knew all queries."""
-    first = sample.frame.filter(pl.col("epoch") == 0)
-    vectors = StoredVectors(stage.observed.project).of(first)
-    texts, _ = test_texts_of(stage, task)
+    first = sample.filter(pl.col("epoch") == 0)
+    vectors, texts = StoredVectors(stage.observed.project).of(first), first["text"].to_list()
     found = {
         **intrinsic(vectors, first["content_id"].rank("dense").to_numpy(), stage.settings.pool.kernel_radius),
-        "effective_sample_size": solved.header.notes["effective_size"],
-        "leaks": float(len(HeldBackTexts([*query_texts, *texts]).leaks(first["text"].to_list()))),
+        "effective_sample_size": solution["effective_size"],
+        "leaks": float(len(tests.leaks(texts) | HeldBackTexts(queries).leaks(texts))),
     }
     return {name: found[name] for name in METRICS if name in found}
+
+
+def _require_current(stage: Stage, made_from: Mapping[str, Artifact]) -> None:
+    """TsdsError where something was replaced while it was read: what is shown would be of two versions."""
+    for node, artifact in made_from.items():
+        now = stored(stage.observed.project.storage, node)
+        if now is None or now.version != artifact.version:
+            raise TsdsError(f"{describe(node)} was made again meanwhile: so will this be")
 
 
 def _means(table: pl.DataFrame, method: str) -> dict[str, float]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 COLUMNS = {
     "transport_distance": "W1 -",
     "energy_distance": "energy -",
-    "maximum_mean_discrepancy": "MMD -",
     "held_back_distance": "nearest -",
     "facility_location": "cover +",
     "kl_reduction": "KL +",
@@ -38,7 +37,7 @@ def compare(ctx: click.Context, task: str, again: bool) -> None:
     it did not see judges it. Columns with - are better when lower, + when higher; the best of each has a *.
 
     \b
-        W1, energy, MMD  distances between the examples and the held-back queries, as distributions
+        W1, energy       distances between the examples and the held-back queries, as distributions
         nearest, cover   mean distance (cosine) of a held-back query to its nearest example
         KL               nats by which the examples' n-grams are nearer to the queries' than the pool's are
         Vendi            diversity: how many fully different examples it would be

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from tsds_pipeline.core.arrays import row_blocks
 from tsds_pipeline.core.pool import CandidatePool
@@ -52,7 +51,7 @@ class Target:
     kernel_radius: float = 0.1
     """h, a plain distance."""
     log_weights: np.ndarray | None = None
-    """DSIR's logarithms of importance weights, (N,); see ``log_importance_weights``."""
+    """DSIR's logarithms of importance weights, (N,); counts @ ``log_importance_ratios``."""
 
     @cached_property
     def unit_of(self) -> np.ndarray:
@@ -146,7 +145,7 @@ def dsir(target: Target, size: int, rng: np.random.Generator) -> np.ndarray:
     """
     target.check(size)
     if target.log_weights is None:
-        raise ValueError("dsir needs log_weights: see log_importance_weights")
+        raise ValueError("dsir needs log_weights: see log_importance_ratios")
     keys = target.log_weights[target.first_of_unit] + rng.gumbel(size=len(target.first_of_unit))
     return target.first_of_unit[np.argsort(-keys, kind="stable")[:size]]
 
@@ -186,25 +185,20 @@ METHODS: dict[str, Method] = {
 }
 
 
-def log_importance_weights(pool_counts: csr_matrix, target_counts: csr_matrix) -> np.ndarray:
-    """Logarithm of p_target(x) / p_pool(x) of each candidate x as a bag of n-grams, float64 (N,).
+def log_importance_ratios(pool_counts: np.ndarray, target_counts: np.ndarray) -> np.ndarray:
+    """Logarithm of p_target / p_pool of each bucket of n-grams, float64 (buckets,).
 
-    ``pool_counts`` (N, buckets) and ``target_counts`` (M, buckets) count the n-grams of each text. Both distributions
-    are those of all n-grams of their side; one n-gram is added to every bucket of the target and 1e-8 to every
-    probability of the pool. DSIR, Xie et al., NeurIPS 2023, section 4.
+    ``pool_counts`` and ``target_counts`` (buckets,) count the n-grams of all texts of their side. One n-gram is added
+    to every bucket of the target and 1e-8 to every probability of the pool. A candidate's importance weight is the
+    product over its n-grams: its own counts @ these are the logarithm. DSIR, Xie et al., NeurIPS 2023, section 4.
     """
-    if pool_counts.shape[1] != target_counts.shape[1]:
-        raise ValueError(
-            f"counts must be of the same buckets, got {pool_counts.shape[1]} and {target_counts.shape[1]}"
-        )
-    pool, target = (
-        np.asarray(counts.sum(axis=0), dtype=np.float64).ravel() for counts in (pool_counts, target_counts)
-    )
+    pool, target = (np.asarray(counts, dtype=np.float64) for counts in (pool_counts, target_counts))
+    if pool.shape != target.shape:
+        raise ValueError(f"counts must be of the same buckets, got {len(pool)} and {len(target)}")
     if not pool.sum():
         raise ValueError("the pool has no n-grams")
-    target += _TARGET_COUNT
-    ratio = np.log(target / target.sum()) - np.log(pool / pool.sum() + _POOL_PROBABILITY)
-    return np.asarray(pool_counts @ ratio).ravel()
+    target = target + _TARGET_COUNT
+    return np.log(target / target.sum()) - np.log(pool / pool.sum() + _POOL_PROBABILITY)
 
 
 class _Ranking:

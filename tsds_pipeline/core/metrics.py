@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from tsds_pipeline.core.arrays import all_distances, as_vectors, row_blocks, spread_sample
+from tsds_pipeline.core.density import KernelDensity
+from tsds_pipeline.core.row_stack import RowStack
 
 EXACT_PAIRS = 2**23
 """Up to so many pairs ``transport_distance`` is exact: some seconds, and 64 MiB of distances."""
@@ -20,6 +22,7 @@ PROJECTIONS = 200
 # Added to the count of each bucket of n-grams, so that none has probability 0.
 _PSEUDO_COUNT = 0.1
 _SAMPLE = 1000
+_ROUNDING = 1e-9
 # POT imports every array library that it finds, unless these are set.
 _SWITCHES = {
     "torch": "POT_BACKEND_DISABLE_PYTORCH",
@@ -151,13 +154,15 @@ def vendi_score(vectors: np.ndarray) -> float:
 
 
 def near_duplicate_rate(vectors: np.ndarray, radius: float) -> float:
-    """The share of rows of ``vectors`` (n, dim) with another row within ``radius``, a plain L2 distance."""
+    """The share of rows of ``vectors`` (n, dim) with another row nearer than ``radius``, a plain L2 distance: those
+    that share each other's mass under the kernel of that radius.
+    """
     vectors = _points(vectors, "vectors")
-    if not radius >= 0:
-        raise ValueError(f"radius must be a number from 0, got {radius}")
-    # A row lies within any radius of itself.
-    near = (np.count_nonzero(distances <= radius, axis=1) for distances in _distances(vectors, vectors))
-    return float(np.mean(np.concatenate(list(near)) > 1))
+    if not (np.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius must be a finite number above 0, got {radius}")
+    # A row counts itself in full, and something of each that is nearer than the radius.
+    density = KernelDensity(RowStack([vectors]), radius, np.ones(len(vectors)), exact=True)
+    return float(np.mean(density(RowStack([vectors])) > 1 + _ROUNDING))
 
 
 def unique_share(units: np.ndarray) -> float:

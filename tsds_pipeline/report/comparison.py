@@ -1,5 +1,6 @@
 """The picture and the page of what other methods would have selected for a task."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import polars as pl
 
 from tsds_pipeline.report import pictures
 from tsds_pipeline.report.pages import svg, write_page
-from tsds_pipeline.report.selection import TITLES, quality_rows
+from tsds_pipeline.report.selection import TITLES, compared
 from tsds_pipeline.stages.comparison import METRICS, OWN
 
 if TYPE_CHECKING:
@@ -24,20 +25,15 @@ DRAWN = (
 )
 
 
-def write_comparison(path: Path, task: str, version: str, size: int, table: pl.DataFrame) -> str:
+def write_comparison(
+    path: Path, task: str, version: str, table: pl.DataFrame, left_out: Mapping[str, str]
+) -> str:
     """Write the page of a verdict table to ``path``; returns its picture as a data URI (PNG)."""
     picture = _draw(table)
+    inline = svg(pictures.as_svg(picture, "comparison"))
+    values = compared(table, left_out)
     write_page(
-        path,
-        "comparison.html",
-        version,
-        title=f"{task}: other methods",
-        task=task,
-        size=size,
-        parts=table["fold"].n_unique(),
-        methods=[TITLES[method] for method in dict.fromkeys(table["method"])],
-        quality=quality_rows(table),
-        picture=svg(pictures.as_svg(picture, "comparison")),
+        path, "comparison.html", version, title=f"{task}: other methods", task=task, picture=inline, **values
     )
     return pictures.as_png(picture)
 

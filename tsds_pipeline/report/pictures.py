@@ -46,6 +46,8 @@ _STYLE = {
     "ytick.color": _INK,
     "legend.frameon": False,
 }
+# What matplotlib calls parts of every picture.
+_NAME = re.compile(r"(figure|axes|patch|text|line2d|matplotlib|xtick|ytick|legend)[._]")
 _SVG = "http://www.w3.org/2000/svg"
 _LONGEST_NAME = 28
 
@@ -113,8 +115,7 @@ def shares_by_source(names: Sequence[str], mass: np.ndarray, drawn: np.ndarray, 
 def shares_by_query(mass: np.ndarray, sizes: np.ndarray) -> "Figure":
     """How much probability lies nearest to each query, (M,), and over how many candidates each spreads, (M,)."""
     made, (left, right) = grid(2, 2, 2.9)
-    order = np.sort(mass)[::-1]
-    left.bar(np.arange(1, len(mass) + 1), order, 1.0 if len(mass) > 60 else 0.8, color=CHOSEN)
+    left.stairs(np.sort(mass)[::-1], np.arange(len(mass) + 1) + 0.5, fill=True, color=CHOSEN)
     left.axhline(1 / len(mass), color=QUERIES, linewidth=1.2)
     left.annotate(
         "an equal share", (1, 1 / len(mass)), xycoords=("axes fraction", "data"), ha="right", va="bottom",
@@ -201,11 +202,14 @@ def drift(kept: np.ndarray, added: np.ndarray, dropped: np.ndarray, labels: Sequ
 
 
 def as_png(made: "Figure") -> str:
-    """The picture as a data URI, on white."""
-    target = io.BytesIO()
-    made.savefig(target, format="png", dpi=90, facecolor="white", metadata={"Software": None})
+    """The picture as a data URI, on white, in few colours: Dagster keeps one for each version."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    made.savefig(drawn, format="png", dpi=90, facecolor="white", metadata={"Software": None})
     made.set_layout_engine("none")  # it is laid out; once is enough
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+    Image.open(drawn).convert("RGB").quantize(64).save(small, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
 
 
 def as_svg(made: "Figure", name: str, texts: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -226,17 +230,25 @@ def as_svg(made: "Figure", name: str, texts: Mapping[str, Sequence[str]] | None 
         marks = root.findall(f".//*[@id='{gid}']//{{{_SVG}}}use")
         for mark, text in zip(marks, said, strict=True):
             ElementTree.SubElement(mark, f"{{{_SVG}}}title").text = printable(text)
+    for element in root.iter():
+        _adapt(element.attrib)
     metadata = root.find(f"{{{_SVG}}}metadata")
     if metadata is not None:
         root.remove(metadata)
     root.attrib.pop("height", None)
     root.set("width", "100%")
     root.set("role", "img")
-    text = ElementTree.tostring(root, encoding="unicode")
-    for color, variable in _IN_PAGE.items():
-        text = text.replace(color, variable)
-    # Names inside a page belong to one picture.
-    return re.sub(r'\bid="(figure|axes|patch|text|line2d|matplotlib|xtick|ytick|legend)[._][^"]*"', "", text)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _adapt(attributes: dict[str, str]) -> None:
+    """Give an element the page's colours, and take away a name that others in the page have too."""
+    for name, value in attributes.items():
+        for color, variable in _IN_PAGE.items():
+            value = value.replace(color, variable)
+        attributes[name] = value
+    if _NAME.match(attributes.get("id", "")):
+        del attributes["id"]
 
 
 def _dots(axes, points, label, size, color, alpha, marker="o", rasterized=False, gid=None) -> None:

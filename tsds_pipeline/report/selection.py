@@ -4,6 +4,7 @@ What is shown is computed in ``stages``, ``summary`` and ``explain``.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tsds_pipeline.graph import lineage
 from tsds_pipeline.project import Project
 from tsds_pipeline.report import pictures
 from tsds_pipeline.report.pages import page_path, svg, write_page
-from tsds_pipeline.stages.comparison import METRICS, OWN, Verdict, mean_metrics, verdict_table
+from tsds_pipeline.stages.comparison import METRICS, OWN, Verdicts, mean_metrics, verdict_table
 from tsds_pipeline.stages.history import Drift
 from tsds_pipeline.stages.pool_map import PoolMap
 from tsds_pipeline.storage import Artifact
@@ -48,8 +49,10 @@ TITLES = {
 GONE = "(no longer in its source)"
 _QUERIES, _CANDIDATES, _GROUPS, _GROUP_ROWS, _MOVED = 30, 6, 6, 5, 5
 _MOST_SOURCES = 25
-_POINTS, _CUT = 4000, 600
-_VERSIONS = 20
+_POINTS, _QUERIES_ON_MAP, _CUT = 2000, 1000, 600
+# Explaining a query takes distances to all candidates that it gives mass to: fewer queries where these are many.
+_DISTANCES = 5_000_000
+VERSIONS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Material:
     queries: Artifact
     """The task's query embeddings."""
     pool_map: PoolMap
-    verdicts: Sequence[Verdict]
+    verdicts: Verdicts
     own: Mapping[str, float]
     """Metrics of the sample itself."""
     drift: Drift | None
@@ -96,24 +99,24 @@ class _Report:
     def pictures(self) -> dict[str, "Figure"]:
         of, table = self._of, self._table
         found = {"map": self._map(), "by_source": self._by_source(), "by_query": self._by_query()}
-        if of.verdicts:
-            methods = list(dict.fromkeys(one.method for one in of.verdicts))
-            colors = dict(zip(methods, (pictures.CHOSEN, pictures.NEAREST, pictures.OTHER), strict=True))
+        if of.verdicts.of:
+            methods = list(dict.fromkeys(one.method for one in of.verdicts.of))
+            colors = {OWN: pictures.CHOSEN, "top_k": pictures.NEAREST, "random": pictures.OTHER}
             ends = [
                 {
                     TITLES[method]: np.concatenate(
-                        [getattr(v, end) for v in of.verdicts if v.method == method]
+                        [getattr(v, end) for v in of.verdicts.of if v.method == method]
                     )
                     for method in methods
                 }
                 for end in ("nearest_example", "nearest_query")
             ]
-            found["held_back"] = pictures.held_back(*ends, {TITLES[m]: color for m, color in colors.items()})
+            found["held_back"] = pictures.held_back(*ends, {TITLES[m]: colors[m] for m in methods})
         found["densities"] = pictures.densities(
             table["density"].to_numpy(), self._drawn["density"].to_numpy()
         )
         if of.drift is not None:
-            last = of.versions.tail(_VERSIONS).filter(pl.col("kept").is_not_null())
+            last = of.versions.filter(pl.col("kept").is_not_null())
             counts = [last[name].to_numpy() for name in ("kept", "added", "dropped")]
             found["drift"] = pictures.drift(*counts, [f"{number}" for number in last["number"]])
         return found
@@ -123,14 +126,15 @@ class _Report:
         chosen = self._drawn_on_map()
         return {
             "drawn": [_cut(text, 300) for text in chosen["text"]],
-            "queries": [_cut(text, 300) for text in self._explainer.query_texts],
+            "queries": [_cut(self._explainer.query_texts[number], 300) for number in self._queries_on_map()],
         }
 
     def values(self) -> dict[str, Any]:
         of, summary = self._of, self._summary
         notes = summary.notes
         each = f" in each of {summary.epochs} epochs" if summary.epochs > 1 else ""
-        numbers = spread_sample(summary.queries, _QUERIES).tolist()
+        most = int(np.clip(_DISTANCES // len(self._table), 3, _QUERIES))
+        numbers = spread_sample(summary.queries, most).tolist()
         explained = [_explained(one) for one in self._explainer.explain(numbers, _CANDIDATES)]
         return {
             "title": f"{self._task}: what was selected",
@@ -139,10 +143,7 @@ class _Report:
             f"queries. {notes['algorithm']}, alpha {notes['alpha']:.3g}: {notes['examples_with_mass']:,} examples have "
             f"mass, as diverse as {notes['effective_size']:,.0f} equally probable ones.",
             "problems": [*notes["warnings"], *of.sample.header.notes.get("failed_checks", {}).values()],
-            "size": summary.size,
-            "parts": 1 + max((one.fold for one in of.verdicts), default=0),
-            "methods": [TITLES[method] for method in dict.fromkeys(one.method for one in of.verdicts)],
-            "quality": quality_rows(verdict_table(of.verdicts)) if of.verdicts else [],
+            **compared(verdict_table(of.verdicts.of), of.verdicts.left_out),
             "own": [(METRICS[name].title, _number(value)) for name, value in of.own.items()],
             "crowd": self._crowd(),
             "groups": self._groups(),
@@ -165,8 +166,11 @@ class _Report:
             of.pool_map.positions,
             of.pool_map.place(vectors.of(rest)) if len(rest) else np.zeros((0, 2)),
             of.pool_map.place(vectors.of(self._drawn_on_map())),
-            of.pool_map.place(of.queries.vectors),
+            of.pool_map.place(of.queries.vectors[self._queries_on_map()]),
         )
+
+    def _queries_on_map(self) -> np.ndarray:
+        return spread_sample(self._summary.queries, _QUERIES_ON_MAP)
 
     def _drawn_on_map(self) -> pl.DataFrame:
         """What is pointed at has a mark each in the page: so many are enough."""
@@ -192,7 +196,7 @@ class _Report:
         mass = self._table.group_by("nearest_query").agg(pl.col("probability").sum())
         by_id = dict(mass.iter_rows())
         # Queries that share an id share what is nearest to it.
-        times = {name: queries.count(name) for name in set(queries)}
+        times = Counter(queries)
         shares = np.array([by_id.get(name, 0.0) / times[name] for name in queries])
         return pictures.shares_by_query(shares, self._explainer.neighborhood_sizes)
 
@@ -266,6 +270,18 @@ class _Report:
             "data version of the probabilities": solved.version,
         }
         return list({**said, **counted}.items())
+
+
+def compared(table: pl.DataFrame, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """What a page says of a verdict table, and of the methods that are not in it."""
+    least, most = table["size"].min(), table["size"].max()
+    return {
+        "parts": table["fold"].n_unique(),
+        "size": "" if least is None else f"{most:,}" if least == most else f"{least:,} to {most:,}",
+        "methods": [TITLES[method] for method in dict.fromkeys(table["method"])],
+        "quality": quality_rows(table),
+        "left_out": [(TITLES[method], why) for method, why in left_out.items()],
+    }
 
 
 def quality_rows(table: pl.DataFrame) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ Every method selects as many examples for a part of the queries; the rest of the
 methods are in ``core.baselines``, the metrics in ``core.metrics``.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from tsds_pipeline.core.sampling import draw
 from tsds_pipeline.core.transport import by_unit, effective_sample_size
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.leaks import HeldBackTexts
-from tsds_pipeline.ngrams import ngram_counts
+from tsds_pipeline.ngrams import ngram_counts, total_counts
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.holdout import QueriesOfPool, RememberingPool, folds
@@ -228,10 +228,10 @@ class Comparison:
     @cached_property
     def _log_weights(self) -> np.ndarray:
         """DSIR's logarithms of importance weights for the queries without each fold, (folds, N)."""
-        pool = sum(_total(texts) for texts in self._pool_texts())
+        pool = sum(total_counts(texts) for texts in self._pool_texts())
         ratios = []
         for fold in range(int(self._fold.max()) + 1):
-            target = _total(self._query_table["text"].filter(pl.Series(self._fold != fold)))
+            target = total_counts(self._query_table["text"].filter(pl.Series(self._fold != fold)))
             ratios.append(log_importance_ratios(pool, target))
         return np.concatenate([ngram_counts(t) @ np.array(ratios).T for t in self._pool_texts()]).T
 
@@ -247,7 +247,7 @@ class Comparison:
     def _pool_counts(self) -> np.ndarray:
         """Counts of the n-grams of the pool's texts, or of an even sample of them."""
         sample = spread_sample(self._weighted.size, _POOL_TEXTS)
-        return _total(self._texts_of(sample).values())
+        return total_counts(self._texts_of(sample).values())
 
     def _texts_of(self, candidates: np.ndarray) -> dict[int, str]:
         """The texts of ``candidates``, by number."""
@@ -279,9 +279,13 @@ class Comparison:
             "maximum_mean_discrepancy": maximum_mean_discrepancy(some, few),
             "held_back_distance": float(nearest_example.mean()),
             "facility_location": facility_location(queries, vectors),
-            "kl_reduction": kl_reduction(_total(query_texts), self._pool_counts, _total(chosen_texts)),
+            "kl_reduction": kl_reduction(
+                total_counts(query_texts), self._pool_counts, total_counts(chosen_texts)
+            ),
             **intrinsic(vectors, self._weighted.units[chosen], self._radius),
-            "leaks": float(len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))),
+            "leaks": float(
+                len(self._tests.leaks(chosen_texts) | HeldBackTexts(query_texts).leaks(chosen_texts))
+            ),
         }
         if choice.effective_size is not None:
             metrics["effective_sample_size"] = choice.effective_size
@@ -329,8 +333,3 @@ def _nearest(queries: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.n
         np.minimum(of_query, block.min(axis=1), out=of_query)
         of_vector[start:stop] = block.min(axis=0)
     return of_query, of_vector
-
-
-def _total(texts: Collection[str]) -> np.ndarray:
-    """Counts of the n-grams of all ``texts``, (BUCKETS,)."""
-    return np.asarray(ngram_counts(texts).sum(axis=0), dtype=np.float64).ravel()

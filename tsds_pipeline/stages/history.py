@@ -32,8 +32,8 @@ SCHEMA = {
     "content_ids": pl.List(pl.String),
 }
 """``number`` counts from 1; ``made_at`` is when the version was first seen; ``kept``, ``added`` and ``dropped`` count
-examples against the version before, null for the first. Then follow the quality metrics, a Float64 column each: the means over held-back
-queries where they need these, otherwise (diversity, leaks) those of the sample itself."""
+examples against the version before, null for the first. Then follow the quality metrics, a Float64 column each: those
+that need held-back queries are means over these, the others (diversity, leaks) are of the sample itself."""
 
 
 @dataclass(frozen=True)
