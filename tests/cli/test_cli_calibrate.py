@@ -107,13 +107,28 @@ def test_what_changed_since_is_warned_of(done):
     assert "warning: something changed since the last refresh" in result.stderr
 
 
+def with_scale(done: Path, tables: str = "") -> str:
+    """What there is to write with a scale that fits no task."""
+    before = (done / "tsds.toml").read_text()
+    (done / "tsds.toml").write_text(f"{before}alpha = 0.6\ndistance_scale = 500\n{tables}")
+    result = tsds("-p", done, "calibrate", *([] if tables else ["many"]))
+    (done / "tsds.toml").write_text(before)
+    return result.stdout
+
+
 def test_a_scale_that_does_not_fit_is_said(done):
-    settings = (done / "tsds.toml").read_text() + "alpha = 0.6\ndistance_scale = 500\n"
-    (done / "tsds.toml").write_text(settings)
-    result = tsds("-p", done, "calibrate", "many")
-    assert "does not fit" in result.stdout
-    said = " ".join(result.stdout.split())
-    assert re.search(r"what alpha = 0\.6 gives now, alpha = 0\.\d+ gives with", said)
-    proposed = float(re.search(r"\[selection\]\n  distance_scale = (\S+) ", result.stdout)[1])
-    (done / "tsds.toml").write_text(settings.replace("500", f"{proposed:g}"))
+    stdout = with_scale(done)
+    assert "does not fit" in stdout
+    assert re.search(r"what alpha = 0\.6 gives now, alpha = 0\.\d+ gives with", " ".join(stdout.split()))
+    proposed = re.search(r"\[tasks.many\]\n  distance_scale = (\S+) ", stdout)[1]
+    assert "[selection]" not in stdout, "the other task was not looked at"
+    written = f"alpha = 0.6\ndistance_scale = 500\n[tasks.many]\ndistance_scale = {proposed}\n"
+    (done / "tsds.toml").write_text((done / "tsds.toml").read_text() + written)
     assert "The distance scale fits" in tsds("-p", done, "calibrate", "many").stdout
+
+
+@pytest.mark.parametrize("own", ["algorithm = 'knn_kde'", "distance_scale = 500"])
+def test_the_scale_of_all_tasks_is_written_once_where_they_share_it(done, own):
+    stdout = with_scale(done, f"[tasks.one]\n{own}\n")
+    tables = re.findall(r"\[(\S+)\]\n  distance_scale = \S+ ", stdout)
+    assert tables == (["tasks.many", "tasks.one"] if "scale" in own else ["selection"])
