@@ -134,7 +134,11 @@ def alpha_in_words(sweep: Sweep) -> list[str]:
                 else "."
             )
         )
-    elif used is not None:
+    elif used is None:
+        said.append(
+            f"Of the alphas that were looked at, {shown_alpha(best.alpha)} comes nearest to the held-back queries."
+        )
+    else:
         worse = (
             f"{used.energy.mean() / best.energy.mean() - 1:.0%} farther"
             if len(used.energy)
@@ -144,8 +148,12 @@ def alpha_in_words(sweep: Sweep) -> list[str]:
             f"Alpha {shown_alpha(best.alpha)} comes nearest to the held-back queries; {shown_alpha(used.alpha)}, in "
             f"use, is {worse} by energy distance."
         )
-    if used is None:
+    if sweep.chosen is None:
         said.append(f"There are fewer than {sweep.size:,} examples: no alpha reaches the size.")
+    elif used is None:
+        said.append(
+            f"Alpha {shown_alpha(sweep.chosen)}, in use, gives neighbourhoods that are too large to be looked at here."
+        )
     elif used.certain is None:
         said.append(
             f"In use, only {used.with_mass:,} examples have mass, fewer than the {sweep.size:,} asked for."
