@@ -60,11 +60,17 @@ def test_the_page_stands_alone(done):
 
 def test_texts_are_edited_and_encoded(done, monkeypatch):
     monkeypatch.setattr(pairs, "make_encoder", lambda settings, root: BagOfWords())
+    before = stored_files(done)
     result = tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert re.search(r"\d+ texts and an edit of each; the pool is 34% short", result.stdout)
     assert "proposed" in result.stdout
     assert "To write into tsds.toml\n  [pool]\n  kernel_radius = " in result.stdout
+    changed = {path.relative_to(done) for path, _ in stored_files(done).items() - before.items()}
+    kept = {path for path in changed if path.parts[:2] == ("storage", "embedding_cache")}
+    assert kept, "as the help says"
+    assert changed - kept - {Path("storage/file-hashes.json")} == {PAGE}
+    assert "storage/embedding_cache" in tsds("calibrate", "--help").stdout
     assert tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3").stdout == result.stdout
 
 
