@@ -101,7 +101,9 @@ def test_more_than_there_are(text_project, selection):
     sweep, _, _ = made(text_project, **selection)
     assert sweep.automatic is None
     assert sweep.best is None
-    assert "1,000" in " ".join(alpha_in_words(sweep))
+    said = " ".join(alpha_in_words(sweep))
+    assert ("There are fewer than 1,000 examples" in said) == (sweep.chosen is None)
+    assert ("fewer than the 1,000 asked for" in said) == (sweep.chosen is not None)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +115,37 @@ def test_other_settings(text_project, selection):
     assert sweep.size >= 1
 
 
-def test_large_neighbourhoods_are_left_out(text_project, monkeypatch):
+@pytest.mark.parametrize("alpha", ["auto", 0.05])
+def test_large_neighbourhoods_are_left_out(text_project, monkeypatch, alpha):
+    everything, _, _ = made(text_project, alpha=alpha)
     monkeypatch.setattr(module, "_MOST_PAIRS", 100)
-    sweep, _, _ = made(text_project)
-    assert sweep.left_out is not None
+    sweep, _, _ = made(text_project, alpha=alpha)
     assert [row.alpha for row in sweep.rows][:2] == [0.0, sweep.left_out]
+    assert {row.alpha for row in sweep.rows} < {row.alpha for row in everything.rows}
+    said = " ".join(alpha_in_words(sweep))
+    assert "too large to be looked at" in said
+    assert "fewer than" not in said
+    if alpha == 0.05:
+        assert sweep.used is None
+        assert "Alpha 0.05, in use, gives neighbourhoods that are too large" in said
+
+
+def test_what_is_too_large_is_not_solved_first(text_project, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_PAIRS", 0)
+    monkeypatch.setattr(module, "_ESTIMATED_FROM", 2)
+    solved, solve_all = [], module.sweep
+
+    def noted(pool, queries, alphas, **options):
+        for swept in solve_all(pool, queries, alphas, **options):
+            solved.append((queries, swept.alpha))
+            yield swept
+
+    monkeypatch.setattr(module, "sweep", noted)
+    sweep, pool, _ = made(text_project, alpha=0.3)
+    assert [row.alpha for row in sweep.rows] == [0.0]
+    assert sweep.left_out == 1.0
+    assert [alpha for queries, alpha in solved if queries == len(pool.queries)] == [0.0]
+    assert "Alpha 0.3, in use" in " ".join(alpha_in_words(sweep))
 
 
 def test_neighbours_that_were_not_kept_are_searched_again(text_project, monkeypatch):

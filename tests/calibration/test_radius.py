@@ -6,10 +6,11 @@ import pytest
 
 from tests.projects import write_records
 from tests.texts import A, B, bag_vector
+from tsds_pipeline.calibration import radius
 from tsds_pipeline.calibration.edits import differ_by_an_edit
 from tsds_pipeline.calibration.pairs import edited_pairs, given_pairs
 from tsds_pipeline.calibration.radius import find_radius
-from tsds_pipeline.calibration.texts import PoolTexts, length_group
+from tsds_pipeline.calibration.texts import Nearest, PoolTexts, length_group
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
@@ -50,7 +51,7 @@ def test_the_nearest_other_text_is_found_past_copies_and_edits(pool):
         others = [other for other in range(len(texts)) if not differ_by_an_edit(text, texts[other])]
         nearest = min(np.linalg.norm(vectors[row] - vectors[other]) for other in others)
         assert found.distances[row] == pytest.approx(nearest, abs=1e-6)
-    assert found.edits == 2, "a text and the one that has a word more"
+    assert found.edited.sum() == 2, "a text and the one that has a word more"
     assert len(found.table) == len(texts)
 
 
@@ -85,6 +86,41 @@ def test_a_radius_that_tells_edits_from_other_texts(project, pool, encoder):
     assert any(row.in_use for row in found.rows)
     assert found.words == (50, 49, 50)
     assert len(found.examples)
+
+
+class UnevenPool:
+    """Two sources, of 40 texts that all have an edit in the pool and of 4,000 that have none, and a sample of both."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.of = np.repeat([40, 4000], 40)
+        self.table = pl.DataFrame({"group": [0] * 4040})
+        self._vectors = rng.normal(size=(80, 4)) * np.repeat([10.0, 0.1], 40)[:, None]
+
+    def sample(self, n: int, key: str) -> pl.DataFrame:
+        rows = np.arange(80) if n >= 80 else np.r_[:40, 40:n]
+        size = np.where(self.of[rows] == 40, 40, np.sum(self.of[rows] == 4000))
+        return pl.DataFrame({"row": rows, "weight": self.of[rows] / size, "text": "", "group": 0})
+
+    def vectors(self, rows: pl.DataFrame) -> np.ndarray:
+        return self._vectors[rows["row"].to_numpy()].astype(np.float32)
+
+    def nearest_others(self, rows: pl.DataFrame) -> Nearest:
+        fields = ["source", "text", "other_source", "other_text"]
+        table = pl.DataFrame(schema=dict.fromkeys(fields, pl.String) | {"distance": pl.Float64})
+        return Nearest(np.ones(len(rows)), table, self.of[rows["row"].to_numpy()] == 40)
+
+
+def test_each_text_of_a_sample_counts_for_those_it_stands_for(project, monkeypatch):
+    monkeypatch.setattr(radius, "_RANDOM", 60)
+    pool = UnevenPool()
+    found = find_radius(project, pool, None, 10, 0)
+    assert found.natural == pytest.approx(40 / 4040)
+    many = pool.vectors(pool.sample(1000, "key"))[40:]
+    gaps = np.linalg.norm(many[:, None] - many, axis=2)[np.triu_indices(40, 1)]
+    assert found.typical == pytest.approx(np.median(gaps), rel=0.2), (
+        "of most pairs both are of the large source"
+    )
 
 
 def test_given_texts_are_encoded(project, pool, encoder, tmp_path):

@@ -12,6 +12,7 @@ from tests.texts import A, BagOfWords, make_text_project
 from tsds_pipeline.calibration import pairs
 
 PAGE = Path("reports") / "_calibrate.html"
+IGNORED = PAGE.with_name(".gitignore")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_all_tasks_are_calibrated_and_nothing_is_changed(done):
     assert "nothing here can encode an edited text" in result.stdout
     assert f"page  {done / PAGE}" in result.stdout
     changed = {path.relative_to(done) for path, _ in stored_files(done).items() - before.items()}
-    assert changed - {Path("storage/file-hashes.json")} == {PAGE}
+    assert changed - {Path("storage/file-hashes.json"), IGNORED} == {PAGE}
     assert "_calibrate" not in tsds("-p", done, "gc", "--dry-run").output
 
 
@@ -60,11 +61,17 @@ def test_the_page_stands_alone(done):
 
 def test_texts_are_edited_and_encoded(done, monkeypatch):
     monkeypatch.setattr(pairs, "make_encoder", lambda settings, root: BagOfWords())
+    before = stored_files(done)
     result = tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert re.search(r"\d+ texts and an edit of each; the pool is 34% short", result.stdout)
     assert "proposed" in result.stdout
     assert "To write into tsds.toml\n  [pool]\n  kernel_radius = " in result.stdout
+    changed = {path.relative_to(done) for path, _ in stored_files(done).items() - before.items()}
+    kept = {path for path in changed if path.parts[:2] == ("storage", "embedding_cache")}
+    assert kept, "as the help says"
+    assert changed - kept - {Path("storage/file-hashes.json"), IGNORED} == {PAGE}
+    assert "storage/embedding_cache" in tsds("calibrate", "--help").stdout
     assert tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3").stdout == result.stdout
 
 
@@ -107,13 +114,28 @@ def test_what_changed_since_is_warned_of(done):
     assert "warning: something changed since the last refresh" in result.stderr
 
 
+def with_scale(done: Path, tables: str = "") -> str:
+    """What there is to write with a scale that fits no task."""
+    before = (done / "tsds.toml").read_text()
+    (done / "tsds.toml").write_text(f"{before}alpha = 0.6\ndistance_scale = 500\n{tables}")
+    result = tsds("-p", done, "calibrate", *([] if tables else ["many"]))
+    (done / "tsds.toml").write_text(before)
+    return result.stdout
+
+
 def test_a_scale_that_does_not_fit_is_said(done):
-    settings = (done / "tsds.toml").read_text() + "alpha = 0.6\ndistance_scale = 500\n"
-    (done / "tsds.toml").write_text(settings)
-    result = tsds("-p", done, "calibrate", "many")
-    assert "does not fit" in result.stdout
-    said = " ".join(result.stdout.split())
-    assert re.search(r"what alpha = 0\.6 gives now, alpha = 0\.\d+ gives with", said)
-    proposed = float(re.search(r"\[selection\]\n  distance_scale = (\S+) ", result.stdout)[1])
-    (done / "tsds.toml").write_text(settings.replace("500", f"{proposed:g}"))
+    stdout = with_scale(done)
+    assert "does not fit" in stdout
+    assert re.search(r"what alpha = 0\.6 gives now, alpha = 0\.\d+ gives with", " ".join(stdout.split()))
+    proposed = re.search(r"\[tasks.many\]\n  distance_scale = (\S+) ", stdout)[1]
+    assert "[selection]" not in stdout, "the other task was not looked at"
+    written = f"alpha = 0.6\ndistance_scale = 500\n[tasks.many]\ndistance_scale = {proposed}\n"
+    (done / "tsds.toml").write_text((done / "tsds.toml").read_text() + written)
     assert "The distance scale fits" in tsds("-p", done, "calibrate", "many").stdout
+
+
+@pytest.mark.parametrize("own", ["algorithm = 'knn_kde'", "distance_scale = 500"])
+def test_the_scale_of_all_tasks_is_written_once_where_they_share_it(done, own):
+    stdout = with_scale(done, f"[tasks.one]\n{own}\n")
+    tables = re.findall(r"\[(\S+)\]\n  distance_scale = \S+ ", stdout)
+    assert tables == (["tasks.many", "tasks.one"] if "scale" in own else ["selection"])

@@ -1,8 +1,14 @@
 """The map: the same each time, landmarks stay where they are, everything else lies among its nearest."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from tsds_pipeline.core import projection
 from tsds_pipeline.core.projection import _principal_components, lay_out, place
 
 
@@ -19,6 +25,46 @@ def test_clusters_stay_together_and_the_bytes_are_the_same():
     assert positions.tobytes() == lay_out(vectors).tobytes()
     distances = np.linalg.norm(positions[:, None] - positions, axis=2) + np.diag(np.full(150, np.inf))
     assert (labels[distances.argmin(axis=1)] == labels).all()
+
+
+def test_the_bytes_do_not_depend_on_the_threads():
+    code = (
+        "import hashlib, numpy as np; from tsds_pipeline.core.projection import lay_out; "
+        "vectors = np.random.default_rng(0).normal(size=(100, 64)).astype(np.float32); "
+        "print(hashlib.sha256(lay_out(vectors).tobytes()).hexdigest())"
+    )
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | dict.fromkeys(names, threads),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_all_of_it_is_computed_in_one_thread(monkeypatch):
+    # On most machines another number of threads happens to give the same principal components, but not on all.
+    from sklearn.manifold import TSNE
+
+    threads = []
+
+    def noted(compute):
+        def called(*arguments, **options):
+            threads.extend(library["num_threads"] for library in threadpool_info())
+            return compute(*arguments, **options)
+
+        return called
+
+    monkeypatch.setattr(projection, "_principal_components", noted(_principal_components))
+    monkeypatch.setattr(TSNE, "fit_transform", noted(TSNE.fit_transform))
+    with threadpool_limits(2):
+        lay_out(clusters(40)[0])
+    assert set(threads) == {1}
 
 
 @pytest.mark.parametrize("vectors", [np.ones((1, 3)), np.ones((50, 3)), np.eye(5), np.arange(4.0)[:, None]])

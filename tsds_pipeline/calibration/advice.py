@@ -134,7 +134,11 @@ def alpha_in_words(sweep: Sweep) -> list[str]:
                 else "."
             )
         )
-    elif used is not None:
+    elif used is None:
+        said.append(
+            f"Of the alphas that were looked at, {shown_alpha(best.alpha)} comes nearest to the held-back queries."
+        )
+    else:
         worse = (
             f"{used.energy.mean() / best.energy.mean() - 1:.0%} farther"
             if len(used.energy)
@@ -144,8 +148,12 @@ def alpha_in_words(sweep: Sweep) -> list[str]:
             f"Alpha {shown_alpha(best.alpha)} comes nearest to the held-back queries; {shown_alpha(used.alpha)}, in "
             f"use, is {worse} by energy distance."
         )
-    if used is None:
+    if sweep.chosen is None:
         said.append(f"There are fewer than {sweep.size:,} examples: no alpha reaches the size.")
+    elif used is None:
+        said.append(
+            f"Alpha {shown_alpha(sweep.chosen)}, in use, gives neighbourhoods that are too large to be looked at here."
+        )
     elif used.certain is None:
         said.append(
             f"In use, only {used.with_mass:,} examples have mass, fewer than the {sweep.size:,} asked for."
@@ -201,8 +209,11 @@ def scale_in_words(tasks: Sequence[TaskFindings], settings: Settings) -> list[st
     return said
 
 
-def advices(radius: RadiusFindings, tasks: Sequence[TaskFindings]) -> list[Advice]:
-    """What to write into tsds.toml; nothing where all that is in use fits."""
+def advices(radius: RadiusFindings, tasks: Sequence[TaskFindings], *, one_scale: bool) -> list[Advice]:
+    """What to write into tsds.toml; nothing where all that is in use fits.
+
+    ``one_scale``: ``tasks`` are all there are, and the distance scale of each is that of [selection].
+    """
     found = []
     proposal = radius.proposal
     if proposal is not None and proposal.radius not in (None, radius.in_use) and not _keep(radius):
@@ -210,7 +221,7 @@ def advices(radius: RadiusFindings, tasks: Sequence[TaskFindings]) -> list[Advic
         why = f"catches {row.figures.caught:.0%}, merges {row.figures.merged:.1%}; was {radius.in_use:g}"
         found.append(Advice("pool", "kernel_radius", proposal.radius, why))
     off = [task for task in tasks if not task.scale.fits and task.scale.proposed is not None]
-    if off and len(off) == len(tasks) and _alike(off):
+    if one_scale and off and len(off) == len(tasks) and _alike(off):
         middle = float(np.median([task.scale.fitting for task in off]))
         found.append(_scale_advice("selection", rounded_digits(middle, up=False), off[0]))
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import all_distances
+from tsds_pipeline.core.arrays import all_distances, spread_sample
 from tsds_pipeline.core.metrics import energy_distance
 from tsds_pipeline.core.sampling import inclusion_probabilities, pareto_sample
 from tsds_pipeline.core.transport import (
@@ -32,8 +32,9 @@ from tsds_pipeline.stages.probabilities import wanted_size
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 FOLDS, DRAWS = 4, 8
 HARDLY = 0.05
-# Once neighbourhoods hold so many candidates in all, smaller alphas are left out: they only grow from there.
-_MOST_PAIRS = 2 * 10**7
+# Where neighbourhoods hold so many candidates in all, this and smaller alphas are left out: they only grow from there.
+# How many it will be is estimated from some of the queries.
+_MOST_PAIRS, _ESTIMATED_FROM = 2 * 10**7, 8
 # Examples of a sample that are compared with each other and with the held-back queries.
 _COMPARED = 1000
 
@@ -75,10 +76,12 @@ class Sweep:
     """In order of alpha; the one in use is among them."""
     automatic: float | None
     """What alpha = "auto" is for the size; None where there are too few examples for any."""
+    chosen: float | None
+    """The alpha in use; None where it is automatic and there is none."""
     is_automatic: bool
     """Whether that is what is in use."""
     left_out: float | None
-    """Alphas between 0 and this one were left out, because neighbourhoods are large there."""
+    """Alphas between 0 and this one were left out, because neighbourhoods are large there; 1 where all were."""
     random_energy: float
     """Of as many candidates taken at random; NaN where nothing was held back."""
     random_nearest: float
@@ -117,6 +120,7 @@ class Sweep:
 
     @property
     def used(self) -> AlphaRow | None:
+        """The row of the alpha in use; None where there is no such alpha or it was left out."""
         return next((row for row in self.rows if row.in_use), None)
 
 
@@ -150,7 +154,7 @@ def sweep_alpha(
         row.in_use = swept.alpha == chosen
         rows.insert(0, row)
     if missing := set(alphas) - {row.alpha for row in rows}:
-        left_out = min(row.alpha for row in rows if row.alpha > max(missing))
+        left_out = min((row.alpha for row in rows if row.alpha > max(missing)), default=1.0)
     done()
     fold = folds(content_ids, FOLDS, f"tsds calibrate {seed} {task}")
     held = _HeldBack(task, settings, pool, options, rows, size, seed)
@@ -166,6 +170,7 @@ def sweep_alpha(
         size=size,
         rows=tuple(rows),
         automatic=automatic,
+        chosen=chosen,
         is_automatic=settings.alpha == "auto",
         left_out=left_out,
         random_energy=float(np.mean(held.random_energy)) if held.random_energy else float("nan"),
@@ -189,12 +194,18 @@ def _size_and_alpha(settings: ResolvedTask, pool: RememberingPool, options: dict
 
 def _affordable(pool: RememberingPool, n_queries: int, alphas: Sequence[float], options: dict):
     """The optima from the largest alpha down to where they get too large, and alpha 0, which is cheap."""
-    for swept in sweep(pool, n_queries, alphas, **options):
+    some = spread_sample(n_queries, _ESTIMATED_FROM)
+    optima, pairs = sweep(pool, n_queries, alphas, **options), 0
+    for estimate in sweep(QueriesOfPool(pool, some), len(some), alphas, **options):
+        if estimate.alpha > 0 and max(pairs, estimate.neighborhood_sizes.mean() * n_queries) > _MOST_PAIRS:
+            break
+        swept = next(optima)
+        pairs = swept.neighborhood_sizes.sum()
         yield swept
-        if swept.alpha > 0 and swept.neighborhood_sizes.sum() > _MOST_PAIRS:
-            if 0.0 in alphas:
-                yield from sweep(pool, n_queries, [0.0], **options)
-            return
+    else:
+        return
+    if 0.0 in alphas:
+        yield from sweep(pool, n_queries, [0.0], **options)
 
 
 def _row(swept: Swept, pool: RememberingPool, size: int, with_replacement: bool) -> AlphaRow:

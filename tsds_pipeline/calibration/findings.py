@@ -24,10 +24,12 @@ class Findings:
 
     radius: RadiusFindings
     tasks: tuple[TaskFindings, ...]
+    one_scale: bool
+    """Whether these are all tasks, and none of them has a distance scale of its own."""
 
     @property
     def advices(self) -> list[Advice]:
-        return advices(self.radius, self.tasks)
+        return advices(self.radius, self.tasks, one_scale=self.one_scale)
 
 
 def calibrate(
@@ -51,7 +53,12 @@ def calibrate(
 
         for task in tasks:
             found.append(_of_task(observed, task, seed, done))
-    return Findings(radius, tuple(found))
+    return Findings(radius, tuple(found), set(tasks) == set(observed.tasks) and not _own_scales(observed))
+
+
+def _own_scales(observed: Observed) -> bool:
+    tables = observed.project.settings.tasks
+    return any("distance_scale" in tables[task].model_fields_set for task in observed.tasks if task in tables)
 
 
 def _of_task(observed: Observed, task: str, seed: int, done) -> TaskFindings:

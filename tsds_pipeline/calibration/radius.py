@@ -16,6 +16,7 @@ from tsds_pipeline.core.calibration import (
     caught_within,
     ladder,
     propose_radius,
+    weighted_quantile,
 )
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.project import Project
@@ -49,12 +50,14 @@ class RadiusFindings:
     """None where there were none to be had."""
     others: np.ndarray
     """(n,) distance of sampled candidates to the nearest text that is another one."""
+    other_weights: np.ndarray
+    """(n,) what each of these candidates stands for."""
     typical: float
     """Median distance of two candidates taken at random."""
     words: tuple[int, ...]
     """How many texts of the pool there are of each of LENGTHS."""
     natural: float
-    """The share of sampled candidates of which the pool holds an edit."""
+    """The share of the candidates of which the pool holds an edit, by a sample."""
     proposal: RadiusProposal | None
     rows: tuple[RadiusRow, ...]
     examples: pl.DataFrame
@@ -82,16 +85,17 @@ def find_radius(
     else:
         found = edited_pairs(project, pool, pool.sample(edits, key), seed, progress)
     near = pool.nearest_others(sample)
-    finite = np.isfinite(near.distances)
+    finite, weights = np.isfinite(near.distances), sample["weight"].to_numpy()
     usable = found is not None and len(found.distances) > 0
     evidence = RadiusEvidence(
         pairs=found.distances if usable else np.empty(0),
         pair_weights=found.weights if usable else np.empty(0),
         others=near.distances[finite],
-        other_weights=sample["weight"].to_numpy()[finite],
+        other_weights=weights[finite],
     )
     proposal = propose_radius(evidence) if usable else None
-    typical = _typical(pool.vectors(sample.head(_RANDOM)))
+    few = pool.sample(_RANDOM, key)
+    typical = _typical(pool.vectors(few), few["weight"].to_numpy())
     in_use = project.settings.pool.kernel_radius
     groups = pool.table["group"]
     return RadiusFindings(
@@ -99,9 +103,10 @@ def find_radius(
         given=pairs,
         pairs=found if usable else None,
         others=evidence.others,
+        other_weights=evidence.other_weights,
         typical=typical,
         words=tuple(int((groups == group).sum()) for group in range(len(LENGTHS))),
-        natural=near.edits / len(sample),
+        natural=float(weights[near.edited].sum() / weights.sum()),
         proposal=proposal,
         rows=_rows(evidence, found if usable else None, typical, in_use, proposal),
         examples=_examples(near.table, proposal.radius if proposal and proposal.radius else in_use),
@@ -130,11 +135,14 @@ def _rows(
     )
 
 
-def _typical(vectors: np.ndarray) -> float:
-    half = len(vectors) // 2
-    if not half:
+def _typical(vectors: np.ndarray, weights: np.ndarray) -> float:
+    """Median distance of two of ``vectors``, each drawn by ``weights``; 0 where there is one."""
+    left, right = np.triu_indices(len(vectors), 1)
+    if not len(left):
         return 0.0
-    return float(np.median(all_distances(vectors[:half], vectors[half:])))
+    return weighted_quantile(
+        all_distances(vectors, vectors)[left, right], weights[left] * weights[right], 0.5
+    )
 
 
 def _examples(table: pl.DataFrame, radius: float) -> pl.DataFrame:

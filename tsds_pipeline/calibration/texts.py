@@ -33,8 +33,8 @@ class Nearest:
     """(n,) plain L2; a lower bound where all the neighbours that were looked at are edits."""
     table: pl.DataFrame
     """A row each: source, text, other_source, other_text, distance; without those bounds."""
-    edits: int
-    """How many of the texts have, in the pool, another that differs by about one word."""
+    edited: np.ndarray
+    """(n,) bool: whether the pool holds another that differs by about one word."""
 
 
 class PoolTexts:
@@ -143,7 +143,7 @@ class PoolTexts:
 
 def _nearest(near: pl.DataFrame, n: int) -> Nearest:
     """Out of the neighbours of each query, in order of distance."""
-    distances, with_edits, rows = np.full(n, np.inf), set(), []
+    distances, edited, rows = np.full(n, np.inf), np.zeros(n, dtype=bool), []
     done: set[int] = set()
     for row in near.iter_rows(named=True):
         query = row["query"]
@@ -151,12 +151,11 @@ def _nearest(near: pl.DataFrame, n: int) -> Nearest:
             continue
         distances[query] = row["distance"]  # a bound, until another text is found
         if row["text"] is None or differ_by_an_edit(row["own_text"], row["text"]):
-            with_edits.add(query)
+            edited[query] = True
             continue
         done.add(query)
         rows.append((row["own_source"], row["own_text"], row["source"], row["text"], row["distance"]))
     names = ["source", "text", "other_source", "other_text", "distance"]
     kinds = [pl.String] * 4 + [pl.Float64]
-    return Nearest(
-        distances, pl.DataFrame(rows, dict(zip(names, kinds, strict=True)), orient="row"), len(with_edits)
-    )
+    table = pl.DataFrame(rows, dict(zip(names, kinds, strict=True)), orient="row")
+    return Nearest(distances, table, edited)

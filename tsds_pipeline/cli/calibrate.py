@@ -49,12 +49,13 @@ ALPHA_LEGEND = (
 )
 @project_option
 def calibrate(task: str | None, pairs: Path | None, edits: int | None, seed: int, out: Path | None) -> None:
-    """Propose kernel_radius, show what alpha does, and say whether distance_scale fits; nothing is changed.
+    """Propose kernel_radius, show what alpha does, and say whether distance_scale fits; no setting is changed.
 
     The kernel radius: texts of the pool are edited a little (a word deleted, doubled or swapped, a typo, case) and
-    encoded, or pairs are given. A pair at distance d counts as 1 - (d/radius)^2 of a duplicate, and is caught where
-    that is at least a half. Proposed is the smallest radius that catches 90% of the pairs or, where that merges more
-    than 5% of the candidates with the nearest text that is another one, the largest that does not.
+    encoded (storage/embedding_cache keeps the vectors), or pairs are given. A pair at distance d counts as 1 -
+    (d/radius)^2 of a duplicate, and is caught where that is at least a half. Proposed is the smallest radius that
+    catches 90% of the pairs or, where that merges more than 5% of the candidates with the nearest text that is
+    another one, the largest that does not.
 
     Alpha: a part of the queries of TASK (default: of all tasks, the first 8) is held back in turn, and what is
     selected for the others at each alpha is compared with it, beside candidates taken at random.

@@ -21,7 +21,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import row_blocks
+from tsds_pipeline.core.arrays import pair_distances, row_blocks, row_lengths, squared_distance_error
 from tsds_pipeline.core.pool import CandidatePool
 from tsds_pipeline.core.sampling import draw
 from tsds_pipeline.core.transport import by_unit, solve, solve_auto
@@ -29,6 +29,8 @@ from tsds_pipeline.core.transport import by_unit, solve, solve_auto
 _FIRST_DEPTH = 64
 # Pairs of queries and neighbours that are held at once.
 _PAIRS_AT_ONCE = 2**22
+# Candidates that are compared with those taken in one product, and rows of these that are read at once.
+_COMPARED_AT_ONCE, _TAKEN_AT_ONCE = 256, 4096
 # Of the pool, as in the authors' code, and of the target, their "Laplace smoothing" for small ones.
 _POOL_PROBABILITY, _TARGET_COUNT = 1e-8, 1.0
 _VARIATION_ALPHAS = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
@@ -123,10 +125,11 @@ def round_robin(
     rows = list(range(len(target.queries)))
     while rows and len(chosen) < size:
         left = []
-        for row in rows:
+        for place, row in enumerate(rows):
+            coming = partial(ranking.coming, rows, place, closed)
             while (candidate := ranking.next_open(row, closed)) is not None:
                 closed[target.unit_of[candidate]] = True
-                if not deduplicated or taken.add(candidate):
+                if not deduplicated or taken.add(candidate, coming):
                     break
             if candidate is None:
                 continue
@@ -221,6 +224,19 @@ class _Ranking:
             if not self._deepen(row):
                 return None
 
+    def coming(self, rows: list[int], place: int, closed: np.ndarray, count: int, each: int) -> list[int]:
+        """At most ``count`` open candidates of the rows from ``rows[place]`` on, around to it, at most ``each`` of one.
+
+        Those that are next as far as is known without a search; duplicates of one another may be among them.
+        """
+        each = max(each, count // len(rows))
+        found: dict[int, None] = {}
+        for step in range(min(len(rows), -(-count // each))):
+            row = rows[(place + step) % len(rows)]
+            rest = self._indices[row][self._at[row] : self._at[row] + 2 * each + _FIRST_DEPTH]
+            found.update(dict.fromkeys(rest[~closed[self._target.unit_of[rest]]][:each].tolist()))
+        return list(found)[:count]
+
     def _deepen(self, row: int) -> bool:
         """Twice as deep for ``row`` and all others that are past half of what they have; False where it was all."""
         have = len(self._indices[row])
@@ -240,22 +256,62 @@ class _Ranking:
 
 
 class _Taken:
-    """The vectors of the candidates taken so far, none within the kernel radius of another."""
+    """The vectors of the candidates taken so far, none within the kernel radius of another.
+
+    One product compares a candidate and those expected after it with all taken, instead of one for each of them, which
+    would read all these vectors each time. What is taken in between each is compared with when its turn comes.
+    """
 
     def __init__(self, size: int, target: Target):
-        self._target, self._count = target, 0
-        self._rows = np.empty((size, target.queries.shape[1]))
+        self._target, self._count, self._asked = target, 0, 0
+        self._rows = np.empty((size, target.queries.shape[1]), dtype=np.float32)
         self._squared = np.empty(size)
+        self._apart: dict[int, int] = {}
+        """Of candidates, from how many of those taken they are known to be apart; -1: not from all."""
 
-    def add(self, candidate: int) -> bool:
-        """Whether ``candidate`` is farther than the kernel radius from all taken, and is taken, too."""
-        n = self._count
-        row = self._target.vectors(np.array([candidate]))[0].astype(np.float64)
-        squared = row @ row
-        if (self._squared[:n] + squared - 2 * (self._rows[:n] @ row) <= self._target.kernel_radius**2).any():
+    def add(self, candidate: int, coming: Callable[[int, int], list[int]]) -> bool:
+        """Whether ``candidate`` is farther than the kernel radius from all taken, and is taken, too.
+
+        ``coming`` (count, each) says what is likely to be asked next, ``each`` times for every one that is taken.
+        """
+        n, self._asked = self._count, self._asked + 1
+        apart = self._apart.get(candidate, 0)
+        if apart >= 0 and n - apart > _COMPARED_AT_ONCE:
+            each = -(-self._asked // n)
+            self._compare([candidate, *(one for one in coming(_COMPARED_AT_ONCE, each) if one != candidate)])
+        apart = self._apart.pop(candidate, 0)
+        if apart < 0:
             return False
-        self._rows[n], self._squared[n], self._count = row, squared, n + 1
+        row = self._target.vectors(np.array([candidate]))
+        if self._near(row, apart).any():
+            return False
+        self._rows[n], self._squared[n], self._count = row[0], row_lengths(row)[0] ** 2, n + 1
         return True
+
+    def _compare(self, candidates: list[int]) -> None:
+        known = np.array([self._apart.get(candidate, 0) for candidate in candidates])
+        stale = (known >= 0) & (self._count - known > _COMPARED_AT_ONCE)
+        some = np.array(candidates)[stale]
+        near = self._near(self._target.vectors(some), int(known[stale].min()))
+        self._apart.update(zip(some.tolist(), np.where(near, -1, self._count).tolist(), strict=True))
+
+    def _near(self, rows: np.ndarray, start: int) -> np.ndarray:
+        """Which of ``rows`` (b, dim) lie within the kernel radius of one of those taken from the ``start``-th on.
+
+        What a float32 product cannot tell from that is evaluated again.
+        """
+        near = np.zeros(len(rows), dtype=bool)
+        lengths, radius = row_lengths(rows), self._target.kernel_radius
+        for first in range(start, self._count, _TAKEN_AT_ONCE):
+            part = slice(first, min(first + _TAKEN_AT_ONCE, self._count))
+            taken, squared = self._rows[part], self._squared[part]
+            error = squared_distance_error(rows.shape[1], lengths.max(), squared.max() ** 0.5)
+            nearness = rows @ taken.T
+            nearness -= (squared / 2).astype(np.float32)
+            least = ((lengths**2 - radius**2 - error) / 2).astype(np.float32)
+            row, column = np.nonzero(nearness >= least[:, None])
+            near[row[pair_distances(rows, taken, row, column) <= radius]] = True
+        return near
 
 
 def _drawn(probabilities: np.ndarray, target: Target, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -20,15 +20,16 @@ def lay_out(vectors: np.ndarray) -> np.ndarray:
     the same each time and changes little with the data. Seconds for 2,000 rows. Fewer than 10 rows, or rows that are
     all equal, are laid out by the principal components alone.
     """
-    components = _principal_components(vectors)
-    if len(vectors) < _FEWEST or not components.any():
-        return components
+    # scikit-learn's threads are there to be limited once it is loaded.
     from sklearn.manifold import TSNE
 
-    scale = 1e-4 / components[:, 0].std()
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
     # Several threads add up in any order, and t-SNE makes a small difference a large one.
     with threadpool_limits(1):
+        components = _principal_components(vectors)
+        if len(vectors) < _FEWEST or not components.any():
+            return components
+        scale = 1e-4 / components[:, 0].std()
+        perplexity = min(30.0, (len(vectors) - 1) / 3)
         tsne = TSNE(2, perplexity=perplexity, init=components * scale, max_iter=500, n_jobs=1)
         return np.ascontiguousarray(tsne.fit_transform(np.ascontiguousarray(vectors, np.float32)), np.float32)
 

@@ -137,7 +137,13 @@ def draw_radius(found: RadiusFindings) -> "Figure":
         if len(distances):
             left.ecdf(distances, color=color, linewidth=1.8, label=f"{what}, {name} texts")
     if len(found.others):
-        left.ecdf(found.others, color=pictures.QUERIES, linewidth=1.8, label="nearest other text")
+        left.ecdf(
+            found.others,
+            weights=found.other_weights,
+            color=pictures.QUERIES,
+            linewidth=1.8,
+            label="nearest other text",
+        )
     left.set(xlabel="distance", title="How far apart", ylim=(0, 1.02), xlim=(0, None))
     highest = max((row.figures.radius for row in found.rows), default=1.0)
     radii = np.linspace(highest / 200, highest, 200)
@@ -146,7 +152,7 @@ def draw_radius(found: RadiusFindings) -> "Figure":
         right.plot(radii, caught, color=pictures.NEAREST, linewidth=1.8, label=f"{what} caught")
         right.axhline(CAUGHT, color=pictures.NEAREST, linewidth=0.8, linestyle=":")
     if len(found.others):
-        merged = [float((found.others <= caught_within(r)).mean()) for r in radii]
+        merged = [share_below(found.others, found.other_weights, caught_within(r)) for r in radii]
         right.plot(radii, merged, color=pictures.QUERIES, linewidth=1.8, label="candidates merged")
         right.axhline(MERGED, color=pictures.QUERIES, linewidth=0.8, linestyle=":")
     marks = {found.in_use: "in use"}
