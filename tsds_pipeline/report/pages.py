@@ -44,10 +44,11 @@ def svg(picture: str) -> "Markup":
 def write_page(path: Path, template: str, version: str, **values: Any) -> None:
     """Fill in ``template``, an HTML file of this folder, and write it to ``path``, which names ``version``."""
     page = _environment().get_template(template).render(version=version, **values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # They show the texts of the project; one who wants to share a page takes it from here.
-    with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as ignored:
-        ignored.write("*\n")
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Pages show the texts of the project; one who wants to share a page takes it from here.
+        with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as ignored:
+            ignored.write("*\n")
     write_atomically(path, lambda target: target.write_text(page, "utf-8", newline="\n"))
 
 
