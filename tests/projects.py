@@ -74,9 +74,11 @@ def make_project(
     return Project.load(root)
 
 
-def refreshed(root: Path, **wanted: str) -> list[Step]:
-    """Bring the project in ``root`` up to date; its steps."""
-    return list(Refresh(Project.load(root), **wanted).steps())
+def refreshed(root: Path, *, models: bool = False, **wanted: str) -> list[Step]:
+    """Bring the project in ``root`` up to date, its SQL models only where a test is about them; its steps."""
+    work = Refresh(Project.load(root), **wanted)
+    work.nodes = [node for node in work.nodes if models or not is_model(node)]
+    return list(work.steps())
 
 
 def made(steps: Sequence[Step]) -> list[str]:

@@ -80,7 +80,12 @@ class TestCreate:
     def test_a_new_project(self, tmp_path):
         root = create_project(tmp_path / "a" / "b")
         assert {path.name for path in root.iterdir()} == {"tsds.toml", "sources", "tasks", ".gitignore"}
-        assert (root / ".gitignore").read_text().splitlines()[1:] == ["storage/", "exports/", ".dagster/"]
+        assert (root / ".gitignore").read_text().splitlines()[1:] == [
+            "storage/",
+            "exports/",
+            "reports/",
+            ".dagster/",
+        ]
         assert Project.load(root).settings == Settings()
 
     def test_in_a_folder_that_has_files(self, tmp_path):

@@ -24,6 +24,10 @@ kernel_radius = 0.3
 [selection]
 alpha = 0.6
 size = "auto"
+report = false
+
+[tasks.nl2bash]
+report = true
 """
 MARKS = ".!;,"
 
@@ -54,7 +58,7 @@ def project(request, shared_data, tmp_path_factory) -> Path:
     observed = observe(Project.load(root))
     sources, tasks = len(observed.sources), len(observed.tasks)
     assert (sources, tasks) == (20, 9)
-    assert len(made(refreshed(root))) == 4 * sources + 1 + tasks * (4 + sources)
+    assert len(made(refreshed(root))) == 4 * sources + 2 + tasks * (4 + sources) + 1
     return root
 
 

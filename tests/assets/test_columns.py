@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from tests.projects import made, make_project, refreshed
+from tests.projects import WITH_REPORTS, made, make_project, refreshed
 from tsds_pipeline.assets.columns import COLUMNS
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import CODE_VERSIONS
@@ -19,8 +19,9 @@ USER_FIELDS = {"label"}
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("columns") / "project"
-    make_project(root, sources=2, tasks=1, n=20)
+    make_project(root, sources=2, tasks=1, n=20, settings=WITH_REPORTS)
     made(refreshed(root))
+    made(refreshed(root, nodes=["selection_comparison|t0"]))
     return root
 
 

@@ -13,7 +13,7 @@ def done_once(tmp_path_factory) -> Path:
     """A project that is up to date; not to be changed."""
     root = tmp_path_factory.mktemp("done") / "project"
     make_project(root, sources=2, tasks=2, n=30)
-    refreshed(root)
+    refreshed(root, models=True)
     return root
 
 

@@ -21,7 +21,7 @@ def kept(root):
 def test_what_is_gone_is_kept_until_gc(done, tmp_path):
     (done / "sources" / "s1.jsonl").unlink()
     shutil.rmtree(done / "tasks" / "t1")
-    refreshed(done)
+    refreshed(done, models=True)
     before = kept(done)
     assert [path for path in before if "s1" in path.name], "kept"
     result = tsds("-p", done, "gc", "--dry-run")
@@ -39,7 +39,7 @@ def test_what_is_gone_is_kept_until_gc(done, tmp_path):
     assert "nothing to delete" in tsds("-p", done, "gc").output
     tsds("-p", done, "gc", "--exports")
     assert not (done / "exports" / "t1").exists()
-    assert not [step for step in refreshed(done) if step.outcome != "fresh"]
+    assert not [step for step in refreshed(done, models=True) if step.outcome != "fresh"]
 
 
 def test_a_fresh_project_has_no_garbage(done):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.projects import WITH_REPORTS as SETTINGS
 from tests.projects import append_records, clustered, records, write_records
 
 S, T = 3, 4
@@ -92,6 +91,16 @@ def set_selection(root: Path, line: str) -> None:
         file.write(f"\n[tasks.t1]\n{line}\n")
 
 
+def edit(root: Path, old: str, new: str) -> None:
+    path = root / "tsds.toml"
+    path.write_text(path.read_text().replace(old, new))
+
+
+def without_reports(nodes: Iterable[str]) -> set[str]:
+    """Those of ``nodes`` that there are in a project whose tasks want no report."""
+    return {node for node in nodes if node.partition("|")[0] not in ("selection_report", "pool_map")}
+
+
 def touch(root: Path) -> None:
     for path in [*(root / "sources").iterdir(), *(root / "tasks").glob("*/*"), root / "tsds.toml"]:
         path.touch()
@@ -127,11 +136,11 @@ def lost_source(root: Path) -> None:
 
 
 def kernel_radius(root: Path) -> None:
-    (root / "tsds.toml").write_text(SETTINGS.replace("kernel_radius = 0.1", "kernel_radius = 0.2"))
+    edit(root, "kernel_radius = 0.1", "kernel_radius = 0.2")
 
 
 def encoder(root: Path) -> None:
-    (root / "tsds.toml").write_text(SETTINGS.replace("[encoder]", "[encoder]\nnormalize = false"))
+    edit(root, "[encoder]", "[encoder]\nnormalize = false")
 
 
 def new_task(root: Path) -> None:

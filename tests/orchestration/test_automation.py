@@ -25,8 +25,9 @@ from tests.orchestration.changes import (
     query_set,
     set_selection,
     whole_task,
+    without_reports,
 )
-from tests.projects import WITH_REPORTS, made, made_models, make_project, refreshed, tampered
+from tests.projects import SETTINGS, WITH_REPORTS, made, made_models, make_project, refreshed, tampered
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import (
     current_versions,
@@ -48,10 +49,19 @@ from tsds_pipeline.storage import begin_attempt
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A project that is up to date."""
+    """A project that is up to date, whose tasks want no report: these only follow the samples."""
+    root = tmp_path_factory.mktemp("finished") / "project"
+    make_project(root, S, T, settings=SETTINGS)
+    assert set(made(refreshed(root, models=True))) == without_reports(everything())
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished_with_reports(tmp_path_factory):
+    """The same with a report of each task."""
     root = tmp_path_factory.mktemp("finished") / "project"
     make_project(root, S, T, settings=WITH_REPORTS)
-    assert set(made(refreshed(root))) == everything()
+    assert set(made(refreshed(root, models=True))) == everything()
     return root
 
 
@@ -59,6 +69,12 @@ def finished(tmp_path_factory):
 def project(finished, tmp_path):
     """A copy of it, to be changed."""
     return shutil.copytree(finished, tmp_path / "project")
+
+
+@pytest.fixture
+def project_with_reports(finished_with_reports, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(finished_with_reports, tmp_path / "project")
 
 
 class Daemon:
@@ -194,13 +210,14 @@ def assert_all_fresh(root):
     assert [
         (describe(n.node), n.reasons) for n in status(observe(Project.load(root))) if n.state != "fresh"
     ] == []
-    assert made(refreshed(root)) == []
+    assert made(refreshed(root, models=True)) == []
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
-def test_a_refresh_makes_what_a_change_touches_once(project, change):
+def test_a_refresh_makes_what_a_change_touches_once(project_with_reports, change):
+    project = project_with_reports
     change.make(project)
-    steps = refreshed(project)
+    steps = refreshed(project, models=True)
     done, models = made(steps), made_models(steps)
     assert len(done) == len(set(done))
     assert set(done) == change.expected
@@ -214,17 +231,32 @@ def test_a_change_makes_what_it_touches_once(daemon, change):
     change.make(daemon.root)
     done = daemon.settle()
     assert max(Counter(done).values(), default=1) == 1
-    assert set(done) == change.expected | change.along
+    assert set(done) == without_reports(change.expected | change.along)
+    # Without reports nothing that reads of them is due.
+    assert len(daemon.models) == len(set(daemon.models))
+    assert set(daemon.models) <= set(change.models)
+    assert_all_fresh(daemon.root)
+
+
+@pytest.mark.parametrize("worst_order", [False, True], ids=["topological", "worst"])
+def test_reports_follow_their_samples(project_with_reports, worst_order):
+    (change,) = (change for change in CHANGES if change.name == "query set")
+    with project_instance(Project.load(project_with_reports)) as instance:
+        daemon = Daemon(project_with_reports, instance, worst_order)
+        assert daemon.settle() == []
+        change.make(daemon.root)
+        done = daemon.settle()
+    assert sorted(done) == sorted(change.expected)
     assert sorted(daemon.models) == sorted(change.models)
     assert_all_fresh(daemon.root)
 
 
 def test_a_new_project_is_made_from_nothing(tmp_path):
-    make_project(tmp_path / "new", S, T, settings=WITH_REPORTS)
+    make_project(tmp_path / "new", S, T, settings=SETTINGS)
     with project_instance(Project.load(tmp_path / "new")) as instance:
         daemon = Daemon(tmp_path / "new", instance, worst_order=False)
         done = daemon.settle()
-    assert sorted(done) == sorted(everything())
+    assert sorted(done) == sorted(without_reports(everything()))
     assert sorted(daemon.models) == sorted(observe(Project.load(tmp_path / "new")).models)
     assert_all_fresh(tmp_path / "new")
 
@@ -244,11 +276,11 @@ def test_changes_that_arrive_while_a_wave_is_under_way(daemon, tick):
     assert_all_fresh(daemon.root)
     touched = {change.name: change.expected for change in CHANGES}
     expected = touched["append of a near-duplicate"] | touched["query set"] | touched["new source"]
-    assert set(done) == expected
+    assert set(done) == without_reports(expected)
     assert max(done.values()) <= 3, "once a change"
     again = daemon.root.parent / "again"
     shutil.copytree(daemon.root, again, ignore=shutil.ignore_patterns("storage", "exports", ".dagster"))
-    made(refreshed(again))
+    made(refreshed(again, models=True))
     for path in (again / "exports").rglob("*.jsonl"):
         assert path.read_bytes() == (daemon.root / path.relative_to(again)).read_bytes()
 
@@ -259,7 +291,7 @@ def test_what_fails_is_not_tried_again_until_something_changes(daemon):
     queries.write_text(good + "{broken\n")
     assert daemon.settle() == ["query_examples|t0", "query_embeddings|t0"]
     set_selection(daemon.root, "alpha = 0.3")
-    assert set(daemon.settle()[2:]) == of_task("t1"), "others go on"
+    assert set(daemon.settle()[2:]) == without_reports(of_task("t1")), "others go on"
     queries.write_text(good + "{broken in another way\n")
     assert daemon.settle()[4:] == ["query_examples|t0", "query_embeddings|t0"]
     queries.write_text(good)

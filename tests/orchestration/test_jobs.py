@@ -8,7 +8,7 @@ import pytest
 from dagster._core.storage.defs_state.base import _current_storage
 
 from tests.orchestration.changes import of_task, query_set, set_selection
-from tests.projects import SETTINGS, WITH_REPORTS, make_project, refreshed
+from tests.projects import WITH_REPORTS, make_project, refreshed
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import CODE_VERSIONS as ASSETS
 from tsds_pipeline.graph import observe
@@ -32,7 +32,7 @@ def forgotten():
 def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("finished") / "project"
     make_project(root, 2, 2, settings=WITH_REPORTS)
-    refreshed(root)
+    refreshed(root, models=True)
     return root
 
 
@@ -72,7 +72,7 @@ def test_the_refresh_job_does_what_the_command_does(project):
 
 
 def test_the_refresh_job_of_one_task(project):
-    (project / "tsds.toml").write_text(SETTINGS.replace("alpha = 0.6", "alpha = 0.3"))
+    (project / "tsds.toml").write_text(WITH_REPORTS.replace("alpha = 0.6", "alpha = 0.3"))
     wanted = {"ops": {"refresh_project": {"config": {"task": "t1"}}}}
     result, made = run(project, "refresh", run_config=wanted)
     assert result.success
@@ -99,7 +99,7 @@ def test_the_redraw_job_draws_one_task_again(project):
     before = {task: load_selection(project, task)["id"].to_list() for task in ("t0", "t1")}
     result, made = run(project, "redraw", partition_key="t1")
     assert result.success
-    assert set(made) == {"sampled_subset|t1"}
+    assert set(made) == {"sampled_subset|t1", "selection_report|t1"}
     assert load_selection(project, "t0")["id"].to_list() == before["t0"]
     assert load_selection(project, "t1")["id"].to_list() != before["t1"]
     assert is_fresh(project)

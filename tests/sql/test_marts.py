@@ -27,7 +27,7 @@ def root(tmp_path_factory) -> Path:
     make_project(root, 2, 2, n=30, settings=SETTINGS + TWO_EPOCHS)
     text = "".join(json.dumps(row) + "\n" for row in records("s2", clustered(4, 13)))
     (root / "sources" / "s2.jsonl").write_text(text + '{broken\n{"id": "x"}\n{"id": "y"}\n')
-    steps = refreshed(root)
+    steps = refreshed(root, models=True)
     assert made_models(steps) == list(observe(Project.load(root)).models)
     return root
 
@@ -222,5 +222,5 @@ def test_the_same_inputs_give_the_same_bytes(root):
     before = {name: path.read_bytes() for name, path in paths.items()}
     for path in paths.values():
         path.unlink()
-    assert set(made_models(refreshed(root))) == paths.keys(), "and nothing for their sake"
+    assert set(made_models(refreshed(root, models=True))) == paths.keys(), "and nothing for their sake"
     assert {name: path.read_bytes() for name, path in paths.items()} == before

@@ -23,7 +23,7 @@ from tsds_pipeline.status import next_nodes, status
 def finished(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("finished") / "project"
     make_project(root, sources=2, tasks=1, n=12)
-    refreshed(root)
+    refreshed(root, models=True)
     return root
 
 
@@ -44,7 +44,11 @@ def look(root: Path):
 
 def outcomes(root: Path) -> dict[str, tuple]:
     """What a refresh does about each node that is not fresh."""
-    return {step.node: (step.outcome, *step.reasons) for step in refreshed(root) if step.outcome != "fresh"}
+    return {
+        step.node: (step.outcome, *step.reasons)
+        for step in refreshed(root, models=True)
+        if step.outcome != "fresh"
+    }
 
 
 def assert_settled(root: Path) -> None:
@@ -61,7 +65,7 @@ def test_a_new_file_is_made_and_a_changed_one_again_with_its_readers(root):
     )
     write(root, "marts/reader.sql", "SELECT sum(n)::BIGINT AS n FROM mine")
     assert next_nodes(look(root)) == {"mine", "reader"}
-    steps = refreshed(root)
+    steps = refreshed(root, models=True)
     assert (made(steps), made_models(steps)) == ([], ["mine", "reader"])
     observed = look(root)
     assert stored(observed.project.storage, "mine").frame.rows() == [("s0", 12), ("s1", 12)]
@@ -70,14 +74,14 @@ def test_a_new_file_is_made_and_a_changed_one_again_with_its_readers(root):
     assert {one.node: one.reasons for one in status(look(root)) if one.state != "fresh"} == {
         "reader": ("the code of reader changed",)
     }
-    assert made_models(refreshed(root)) == ["reader"]
+    assert made_models(refreshed(root, models=True)) == ["reader"]
     write(
         root,
         "staging/mine.sql",
         "SELECT source, 2 * count(*) AS n FROM kde_densities GROUP BY source ORDER BY 1",
     )
     assert next_nodes(look(root)) == {"mine", "reader"}
-    assert made_models(refreshed(root)) == ["mine", "reader"]
+    assert made_models(refreshed(root, models=True)) == ["mine", "reader"]
     assert stored(observed.project.storage, "reader").frame.rows() == [(24,)]
     assert_settled(root)
 
@@ -118,7 +122,7 @@ def test_broken_files_fail_alone(root):
     (root / "dbt_like_sql" / "checks" / "kde_densities.sql").unlink()
     write(root, "marts/broken.sql", "SELECT task FROM stg_samples LIMIT 1")
     write(root, "marts/typo.sql", "SELECT 1 AS one")
-    assert set(made_models(refreshed(root))) == {"broken", "reader", "typo"}
+    assert set(made_models(refreshed(root, models=True))) == {"broken", "reader", "typo"}
     assert_settled(root)
 
 
@@ -128,7 +132,7 @@ def test_a_broken_file_leaves_the_last_result(root):
     assert outcomes(root)["task_overlap"][0] == "failed"
     assert (root / "storage" / "task_overlap.parquet").read_bytes() == before
     (root / "dbt_like_sql" / "marts" / "task_overlap.sql").unlink()
-    assert made_models(refreshed(root)) == ["task_overlap"], "as whatever failed"
+    assert made_models(refreshed(root, models=True)) == ["task_overlap"], "as whatever failed"
     assert (root / "storage" / "task_overlap.parquet").read_bytes() == before
     assert_settled(root)
 
@@ -162,7 +166,7 @@ def test_checks(root):
         "SELECT id, characters FROM stg_candidates WHERE characters < 99 ORDER BY id",
     )
     write(root, "checks/odd.sql", "SELECT nope FROM stg_candidates")
-    assert made_models(refreshed(root)) == ["stg_candidates"], "its result is what it was"
+    assert made_models(refreshed(root, models=True)) == ["stg_candidates"], "its result is what it was"
     failed = check_of(root, "stg_candidates", "short")
     assert not failed.passed
     assert failed.severity == dg.AssetCheckSeverity.WARN
@@ -178,7 +182,7 @@ def test_checks(root):
     assert stored(root / "storage", "stg_candidates").header.notes["failed_checks"].keys() == {"short", "odd"}
     write(root, "checks/short.sql", "SELECT id FROM stg_candidates WHERE characters < 1")
     (root / "dbt_like_sql" / "checks" / "odd.sql").unlink()
-    assert made_models(refreshed(root)) == ["stg_candidates"]
+    assert made_models(refreshed(root, models=True)) == ["stg_candidates"]
     assert check_of(root, "stg_candidates", "short").passed
     assert stored(root / "storage", "stg_candidates").header.notes == {}
     assert_settled(root)
@@ -205,15 +209,15 @@ def test_a_lost_result_is_made_again_and_nothing_for_its_sake(root):
     (root / "storage" / "stg_samples.parquet").unlink()
     (root / "storage" / "task_overlap.parquet").write_bytes(b"PAR1")
     assert next_nodes(look(root)) == {"stg_samples", "task_overlap"}
-    assert made_models(refreshed(root)) == ["stg_samples", "task_overlap"]
+    assert made_models(refreshed(root, models=True)) == ["stg_samples", "task_overlap"]
     assert_settled(root)
 
 
 def test_what_is_gone_is_garbage(root):
     write(root, "marts/mine.sql", "SELECT 1 AS one")
-    refreshed(root)
+    refreshed(root, models=True)
     write(root, "marts/mine.sql", "SELECT nope")
-    refreshed(root)
+    refreshed(root, models=True)
     assert "nothing to delete" in tsds("-p", root, "gc").output
     (root / "dbt_like_sql" / "marts" / "mine.sql").unlink()
     kept = sorted((root / "storage").iterdir())
