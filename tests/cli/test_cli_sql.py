@@ -204,3 +204,12 @@ def test_quit(done_once):
     terminal.wait_for("tsds> ")
     terminal.type(".quit\n")
     assert terminal.ended() == 0
+
+
+@pytest.mark.parametrize(
+    "query", ["COPY (SELECT 1) TO 'storage/x.parquet'", "ATTACH 'x.duckdb'", "INSTALL httpfs"]
+)
+def test_what_would_write_is_refused(done_once, query):
+    result = tsds("-p", done_once, "sql", query)
+    assert result.exit_code == 1
+    assert "is not for here, where nothing is changed" in result.output

@@ -4,7 +4,7 @@ import polars as pl
 
 from tsds_pipeline.stages.history import FOLDER, SCHEMA, History
 
-DRAWN, SOLVED = {"size": 3, "epochs": 1, "seed": 0}, {"algorithm": "knn_kde", "alpha": 0.5}
+DRAWN, SOLVED = {"size": 3, "epochs": 1, "seed": 0, "redraws": 0}, {"algorithm": "knn_kde", "alpha": 0.5}
 
 
 def sample(*ids: str) -> pl.DataFrame:
@@ -12,7 +12,7 @@ def sample(*ids: str) -> pl.DataFrame:
 
 
 def record(history: History, version: str, *ids: str, **metrics: float) -> None:
-    history.record(sample(*ids), version, DRAWN, SOLVED, metrics)
+    history.record(sample(*ids), version, DRAWN, SOLVED, 0.1, metrics)
 
 
 def test_the_first_version_has_nothing_before_it(tmp_path):

@@ -72,11 +72,15 @@ def selection_report(
         compared = _comparison(stage, task, made_from, tests)
         verdicts = compared.verdicts(REPORTED) if compared.possible else Verdicts()
         table = verdict_table(verdicts.of)
-        own = _own_metrics(stage, sample, solution, tests, query_examples.frame["text"])
+        first = sample.filter(pl.col("epoch") == 0)
+        texts, queries = first["text"].to_list(), HeldBackTexts(query_examples.frame["text"])
+        leaking = first.select("source", "text")[sorted(tests.leaks(texts) | queries.leaks(texts))].rows()
+        own = _own_metrics(stage, first, solution, len(leaking))
         metrics = {**_means(table, OWN), **own}
         _require_current(stage, made_from)
         history = History(stage.observed.project.storage, task)
-        history.record(sample, sampled_subset.version, sampled_subset.header.notes, solution, metrics)
+        drawn, radius = sampled_subset.header.notes, stage.settings.pool.kernel_radius
+        history.record(sample, sampled_subset.version, drawn, solution, radius, metrics)
         drift = history.drift(sample, sampled_subset.version)
         version = content_hash(sampled_subset.version, pool_map.version)
         pictures = write_report(
@@ -90,6 +94,7 @@ def selection_report(
                 pool_map=PoolMap(pool_map.frame, pool_map.vectors),
                 verdicts=verdicts,
                 own=own,
+                leaking=leaking,
                 drift=drift,
                 versions=history.versions(VERSIONS_SHOWN),
             )
@@ -137,7 +142,7 @@ def selection_comparison(
         table = verdict_table(verdicts.of)
         page = comparison_path(stage.observed.project, task)
         version = content_hash(sampled_subset.version, table)
-        picture = write_comparison(page, task, version, table, verdicts.left_out)
+        picture = write_comparison(page, task, version, sampled_subset.version, table, verdicts.left_out)
         return stage.result(
             table,
             made_from,
@@ -173,15 +178,14 @@ def _held_back(stage: Stage, task: str) -> HeldBackTexts:
 
 
 def _own_metrics(
-    stage: Stage, sample: pl.DataFrame, solution: Mapping[str, Any], tests: HeldBackTexts, queries: pl.Series
+    stage: Stage, first: pl.DataFrame, solution: Mapping[str, Any], leaking: int
 ) -> dict[str, float]:
     """The metrics of the first epoch of the sample itself, which knew all queries."""
-    first = sample.filter(pl.col("epoch") == 0)
-    vectors, texts = StoredVectors(stage.observed.project).of(first), first["text"].to_list()
+    vectors = StoredVectors(stage.observed.project).of(first)
     found = {
         **intrinsic(vectors, first["content_id"].rank("dense").to_numpy(), stage.settings.pool.kernel_radius),
         "effective_sample_size": solution["effective_size"],
-        "leaks": float(len(tests.leaks(texts) | HeldBackTexts(queries).leaks(texts))),
+        "leaks": float(leaking),
     }
     return {name: found[name] for name in METRICS if name in found}
 

@@ -28,6 +28,7 @@ _LISTED = (
 _NAMES = """\
 SELECT table_name FROM duckdb_columns() WHERE NOT internal
 UNION SELECT column_name FROM duckdb_columns() WHERE NOT internal"""
+_WRITING = ("COPY", "EXPORT", "ATTACH", "LOAD")
 _HELP = """\
 A query ends with a semicolon and may take several lines.
 .tables     what can be read
@@ -50,6 +51,12 @@ class Shell:
 
         try:
             for statement in self._statements(text):
+                # A database that is opened to be read still writes files.
+                if statement.type.name in _WRITING:
+                    raise TsdsError(
+                        f"query: {statement.type.name} is not for here, where nothing is changed: read with SELECT, and "
+                        "write what comes out with --format csv or json"
+                    )
                 self._connection.execute(statement)
                 if self._connection.description is not None:
                     self._print([column[0] for column in self._connection.description])

@@ -26,12 +26,15 @@ DRAWN = (
 
 
 def write_comparison(
-    path: Path, task: str, version: str, table: pl.DataFrame, left_out: Mapping[str, str]
+    path: Path, task: str, version: str, sample: str, table: pl.DataFrame, left_out: Mapping[str, str]
 ) -> str:
-    """Write the page of a verdict table to ``path``; returns its picture as a data URI (PNG)."""
+    """Write the page of a verdict table to ``path``; returns its picture as a data URI (PNG).
+
+    ``sample`` is the data version of the sample that others are compared with.
+    """
     picture = _draw(table)
     inline = svg(pictures.as_svg(picture, "comparison"))
-    values = compared(table, left_out)
+    values = {"sample": sample, **compared(table, left_out)}
     write_page(
         path, "comparison.html", version, title=f"{task}: other methods", task=task, picture=inline, **values
     )

@@ -47,7 +47,7 @@ TITLES = {
 }
 """Methods by name, for people."""
 GONE = "(no longer in its source)"
-_QUERIES, _CANDIDATES, _GROUPS, _GROUP_ROWS, _MOVED = 30, 6, 6, 5, 5
+_QUERIES, _CANDIDATES, _GROUPS, _GROUP_ROWS, _MOVED, _LEAKS = 30, 6, 6, 5, 5, 10
 _MOST_SOURCES = 25
 _POINTS, _QUERIES_ON_MAP, _CUT = 2000, 1000, 600
 # Explaining a query takes distances to all candidates that it gives mass to: fewer queries where these are many.
@@ -71,6 +71,8 @@ class Material:
     verdicts: Verdicts
     own: Mapping[str, float]
     """Metrics of the sample itself."""
+    leaking: Sequence[tuple[str, str]]
+    """Source and text of the examples that are leaks."""
     drift: Drift | None
     versions: pl.DataFrame
     """The history of the sample, this version included."""
@@ -139,12 +141,13 @@ class _Report:
         return {
             "title": f"{self._task}: what was selected",
             "task": self._task,
-            "headline": f"{summary.size:,} of {notes['candidates']:,} candidates drawn{each} for {summary.queries:,} "
-            f"queries. {notes['algorithm']}, alpha {notes['alpha']:.3g}: {notes['examples_with_mass']:,} examples have "
+            "headline": f"{summary.size:,} of {notes['candidates']:,} candidates drawn{each} for "
+            f"{summary.queries:,} {'query' if summary.queries == 1 else 'queries'}. {notes['algorithm']}, alpha {notes['alpha']:.3g}: {notes['examples_with_mass']:,} examples have "
             f"mass, as diverse as {notes['effective_size']:,.0f} equally probable ones.",
             "problems": [*notes["warnings"], *of.sample.header.notes.get("failed_checks", {}).values()],
             **compared(verdict_table(of.verdicts.of), of.verdicts.left_out),
             "own": [(METRICS[name].title, _number(value)) for name, value in of.own.items()],
+            "leaking": [(source, _cut(text, _CUT)) for source, text in of.leaking[:_LEAKS]],
             "crowd": self._crowd(),
             "groups": self._groups(),
             "explained": explained,

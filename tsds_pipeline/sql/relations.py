@@ -107,8 +107,8 @@ RELATIONS = {
     "selection_history": Relation(
         "Every sample that a task has had; then follow the measures of its quality.",
         {"task": "VARCHAR", "version": "VARCHAR", "number": "BIGINT", "made_at": "TIMESTAMP", "size": "BIGINT",
-         "epochs": "BIGINT", "seed": "BIGINT", "algorithm": "VARCHAR", "alpha": "DOUBLE", "kept": "BIGINT",
-         "added": "BIGINT", "dropped": "BIGINT", "content_ids": "VARCHAR[]"},
+         "epochs": "BIGINT", "seed": "BIGINT", "algorithm": "VARCHAR", "alpha": "DOUBLE",
+         "kernel_radius": "DOUBLE", "redraws": "BIGINT", "kept": "BIGINT", "added": "BIGINT", "dropped": "BIGINT", "content_ids": "VARCHAR[]"},
         ("task",),
         ("selection_report",),
         growing=True,

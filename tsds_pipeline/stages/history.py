@@ -26,6 +26,8 @@ SCHEMA = {
     "seed": pl.Int64,
     "algorithm": pl.String,
     "alpha": pl.Float64,
+    "kernel_radius": pl.Float64,
+    "redraws": pl.Int64,
     "kept": pl.Int64,
     "added": pl.Int64,
     "dropped": pl.Int64,
@@ -71,6 +73,7 @@ class History:
         version: str,
         drawn: Mapping[str, Any],
         solved: Mapping[str, Any],
+        kernel_radius: float,
         metrics: Mapping[str, float],
     ) -> None:
         """Put the version on record; one that is there already keeps its number and time.
@@ -86,7 +89,8 @@ class History:
             "version": version,
             "number": number,
             "made_at": made_at,
-            **{name: drawn[name] for name in ("size", "epochs", "seed")},
+            **{name: drawn[name] for name in ("size", "epochs", "seed", "redraws")},
+            "kernel_radius": kernel_radius,
             **{name: solved[name] for name in ("algorithm", "alpha")},
             **{name: len(getattr(drift, name)) if drift else None for name in ("kept", "added", "dropped")},
             "content_ids": sorted(set(sample["content_id"])),
