@@ -75,7 +75,7 @@ def make_project(
 
 
 def refreshed(root: Path, *, models: bool = False, **wanted: str) -> list[Step]:
-    """Bring the project in ``root`` up to date, its SQL models only where a test is about them; its steps."""
+    """Bring the project in ``root`` up to date, its SQL models only where they count (seconds); its steps."""
     work = Refresh(Project.load(root), **wanted)
     work.nodes = [node for node in work.nodes if models or not is_model(node)]
     return list(work.steps())

@@ -21,13 +21,13 @@ SETTINGS = """
 [pool]
 kernel_radius = 0.3
 
+[tasks.nl2bash]
+report = true
+
 [selection]
 alpha = 0.6
 size = "auto"
 report = false
-
-[tasks.nl2bash]
-report = true
 """
 MARKS = ".!;,"
 

@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
     """A project that is up to date."""
     root = tmp_path_factory.mktemp("finished") / "project"
     make_project(root, S, T)
-    assert len(made(refreshed(root))) == 4 * S + 1 + T * (4 + S)
+    assert len(made(refreshed(root, models=True))) == 4 * S + 1 + T * (4 + S)
     return root
 
 
@@ -85,17 +85,17 @@ def whole_task(task):
 
 def assert_all_fresh(root):
     assert [n.node for n in status(observe(Project.load(root))) if n.state != "fresh"] == []
-    assert made(refreshed(root)) == []
+    assert made(refreshed(root, models=True)) == []
 
 
 def test_nothing_to_do(project):
     before = bytes_of(project, "storage", "exports")
-    steps = refreshed(project)
+    steps = refreshed(project, models=True)
     assert {step.outcome for step in steps} == {"fresh"}
     assert [step.node for step in steps] == list(nodes(observe(Project.load(project))))
     for path in (project / "sources").iterdir():
         path.touch()
-    assert made(refreshed(project)) == []
+    assert made(refreshed(project, models=True)) == []
     same = bytes_of(project, "storage", "exports")
     hashes = Path("storage", "file-hashes.json")  # has the times of the files
     assert {k: v for k, v in same.items() if k != hashes} == {k: v for k, v in before.items() if k != hashes}
@@ -104,29 +104,29 @@ def test_nothing_to_do(project):
 def test_a_query_set_reaches_its_task_alone(project):
     untouched = bytes_of(project, "exports/t1", "storage/query_neighbors/s0/t1.parquet")
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(8, 500)[3:5]))
-    assert made(refreshed(project)) == whole_task("t0")
+    assert made(refreshed(project, models=True)) == whole_task("t0")
     assert bytes_of(project, "exports/t1", "storage/query_neighbors/s0/t1.parquet") == untouched
     assert_all_fresh(project)
 
 
 def test_the_settings_of_one_task(project):
     set_settings(project, tasks__t1__alpha=0.3)
-    assert made(refreshed(project)) == of_task("t1", "selection_probabilities", "sampled_subset")
+    assert made(refreshed(project, models=True)) == of_task("t1", "selection_probabilities", "sampled_subset")
     set_settings(project, tasks__t1__alpha=0.3, tasks__t0__seed=5)
-    assert made(refreshed(project)) == of_task("t0", "sampled_subset")
+    assert made(refreshed(project, models=True)) == of_task("t0", "sampled_subset")
     set_settings(project, tasks__t1__alpha=0.3, tasks__t0__size=5)
-    assert made(refreshed(project)) == of_task("t0", "sampled_subset")
+    assert made(refreshed(project, models=True)) == of_task("t0", "sampled_subset")
     assert len(load_selection(project, "t0")) == 5
     assert_all_fresh(project)
 
 
 def test_a_size_that_alpha_follows_solves_again(project):
     set_settings(project, alpha='"auto"')
-    assert made(refreshed(project)) == [
+    assert made(refreshed(project, models=True)) == [
         n for t in ("t0", "t1") for n in of_task(t, "selection_probabilities", "sampled_subset")
     ]
     set_settings(project, alpha='"auto"', size=20)
-    assert len(made(refreshed(project))) == 2 * T
+    assert len(made(refreshed(project, models=True))) == 2 * T
 
 
 def appended(source, far):
@@ -144,22 +144,22 @@ def test_an_append_reaches_other_sources_only_through_near_duplicates(project):
     lone = np.zeros((1, 12), np.float32)
     lone[0, 0] = 1
     append_records(project / "sources" / "s1.jsonl", records("lone", lone))
-    assert made(refreshed(project)) == appended("s1", far=[])
+    assert made(refreshed(project, models=True)) == appended("s1", far=[])
     twin = clustered(40, 10)[:1] + np.float32(0.002)
     append_records(project / "sources" / "s1.jsonl", records("twin", twin))
-    assert made(refreshed(project)) == appended("s1", far=["s0"])
+    assert made(refreshed(project, models=True)) == appended("s1", far=["s0"])
     assert_all_fresh(project)
 
 
 def test_sources_come_and_go(project):
     extra = np.eye(12, dtype=np.float32)[3:6]
     write_records(project / "sources" / "s9.jsonl", records("s9", extra))
-    steps = made(refreshed(project))
+    steps = made(refreshed(project, models=True))
     expected = 3 + (S + 1) + 1 + T * (1 + 2)
     assert len(steps) == len(set(steps)) == expected
     assert_all_fresh(project)
     (project / "sources" / "s9.jsonl").unlink()
-    steps = made(refreshed(project))
+    steps = made(refreshed(project, models=True))
     # Its neighbours are gone from every task: densities, the pool, probabilities and samples, nothing else.
     assert len(steps) == len(set(steps)) == S + 1 + 2 * T
     assert not [step for step in steps if step.startswith("query_neighbors")]
@@ -172,7 +172,7 @@ def test_other_fields_reach_the_sample(project):
     """A corrected label changes no vector, but it has to be in the training data."""
     path = project / "sources" / "s0.jsonl"
     path.write_text(path.read_text().replace('"label": "l1"', '"label": "mended"'))
-    refreshed(project)
+    refreshed(project, models=True)
     labels = pl.concat([load_selection(project, task).filter(source="s0") for task in ("t0", "t1")])["label"]
     assert "mended" in labels.to_list()
     assert "l1" not in labels.to_list()
@@ -181,28 +181,30 @@ def test_other_fields_reach_the_sample(project):
 
 def test_a_refresh_of_one_task_or_source_does_what_it_needs(project, tmp_path):
     set_settings(project, alpha=0.5)
-    assert made(refreshed(project, task="t1")) == of_task("t1", "selection_probabilities", "sampled_subset")
-    assert made(refreshed(project, source="s1")) == []
+    assert made(refreshed(project, task="t1", models=True)) == of_task(
+        "t1", "selection_probabilities", "sampled_subset"
+    )
+    assert made(refreshed(project, source="s1", models=True)) == []
     make_project(tmp_path / "new", S, T)
-    steps = made(refreshed(tmp_path / "new", source="s1"))
+    steps = made(refreshed(tmp_path / "new", source="s1", models=True))
     assert len(steps) == 3 * S + 1
     assert steps[-1] == "kde_densities|s1"
     with pytest.raises(TsdsError, match=r"no task .tt1. .did you mean .t1"):
-        refreshed(project, task="tt1")
+        refreshed(project, task="tt1", models=True)
 
 
 def test_a_task_takes_only_its_sources(project):
     set_settings(project, tasks__t0__sources='["s1"]')
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     assert set(load_selection(project, "t0")["source"]) == {"s1"}
     assert len(set(load_selection(project, "t1")["source"])) > 1
 
 
 def test_a_task_that_takes_more_sources_again_gets_all_of_them(project, finished):
     set_settings(project, tasks__t0__sources='["s1"]')
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     set_settings(project)
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     found, expected = (bytes_of(root, "exports/t0", "storage/sampled_subset") for root in (project, finished))
     assert found == expected
 
@@ -213,12 +215,12 @@ def test_lost_exports_are_made_again(project):
     assert [n.state for n in status(observe(Project.load(project))) if n.node.startswith("sampled")] == [
         "stale"
     ] * T
-    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert made(refreshed(project, models=True)) == ["sampled_subset|t0", "sampled_subset|t1"]
     assert bytes_of(project, "exports") == before
     (project / "exports" / "t1" / "epoch-0.jsonl").unlink()
     with (project / "exports" / "t0" / "epoch-0.jsonl").open("a") as file:
         file.write("junk")
-    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert made(refreshed(project, models=True)) == ["sampled_subset|t0", "sampled_subset|t1"]
     assert bytes_of(project, "exports") == before
 
 
@@ -229,7 +231,7 @@ def with_zero_vector(path: Path) -> None:
 def test_a_record_without_a_usable_vector_holds_back_its_source_only(project, tmp_path):
     before = bytes_of(project, "exports")
     with_zero_vector(project / "sources" / "s1.jsonl")
-    steps = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
+    steps = [step for step in refreshed(project, models=True) if step.outcome in ("failed", "waiting")]
     assert [(step.node, step.outcome) for step in steps] == [("candidate_embeddings|s1", "failed")]
     assert 'source s1: the vector of record "zero"' in steps[0].reasons[0]
     assert {k: v for k, v in bytes_of(project, "exports").items() if k.suffix == ".jsonl"} == {
@@ -238,7 +240,7 @@ def test_a_record_without_a_usable_vector_holds_back_its_source_only(project, tm
     new = tmp_path / "new"
     make_project(new, 2, 1)
     with_zero_vector(new / "sources" / "s1.jsonl")
-    outcomes = {step.node: step.outcome for step in refreshed(new)}
+    outcomes = {step.node: step.outcome for step in refreshed(new, models=True)}
     assert outcomes.pop("candidate_embeddings|s1") == "failed"
     assert set(outcomes.values()) == {"made"}
     assert set(load_selection(new, "t0")["source"]) == {"s0"}
@@ -253,20 +255,20 @@ def test_an_embedding_that_fails_holds_back_its_source_only(project, monkeypatch
     monkeypatch.setattr("tsds_pipeline.assets.stage.embed", out_of_memory)
     append_records(project / "sources" / "s1.jsonl", records("new", clustered(5, 300)))
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 301)))
-    failed = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
+    failed = [step for step in refreshed(project, models=True) if step.outcome in ("failed", "waiting")]
     assert [(step.node, step.reasons) for step in failed] == [
         ("candidate_embeddings|s1", ("RuntimeError: out of memory",))
     ]
     assert set(load_selection(project, "t0")["source"]) == {"s0", "s1", "s2"}
     monkeypatch.undo()
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     assert_all_fresh(project)
 
 
 def test_an_index_that_does_not_fit_one_source_is_replaced_by_exact_search(project):
     write_records(project / "sources" / "s9.jsonl", records("s9", clustered(4, 77)))
     (project / "tsds.toml").write_text(SETTINGS.replace("[pool]", '[pool]\nindex = "IVF8,Flat"'))
-    outcomes = {step.node: step.outcome for step in refreshed(project)}
+    outcomes = {step.node: step.outcome for step in refreshed(project, models=True)}
     assert outcomes.pop("faiss_index|s9") == "failed"
     assert set(outcomes.values()) <= {"made", "fresh"}
     assert outcomes["sampled_subset|t0"] == "made"
@@ -281,7 +283,7 @@ def test_two_encoders_never_meet(project):
             turned[5]["turned"] = [0.0] * 12
         write_records(path, turned)
     (project / "tsds.toml").write_text(SETTINGS.replace("[encoder]", '[encoder]\nfield = "turned"'))
-    steps = {step.node: step for step in refreshed(project)}
+    steps = {step.node: step for step in refreshed(project, models=True)}
     assert steps["candidate_embeddings|s1"].outcome == "failed"
     assert steps["sampled_subset|t0"].outcome == "made"
     for task in ("t0", "t1"):
@@ -306,12 +308,12 @@ def test_single_nodes_do_not_mix_versions(project):
     assert corpus is None
     assert "was made from another version of candidate_corpus[s0]" in sample
     path.write_text(good)
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     (project / "tsds.toml").write_text(SETTINGS.replace("kernel_radius = 0.1", "kernel_radius = 0.6"))
     densities, pool = run_alone(project, "kde_densities|s0", "pool_summary")
     assert densities is None
     assert "was made from another version of pool_settings" in pool
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     assert_all_fresh(project)
 
 
@@ -332,7 +334,7 @@ def test_the_manifest_names_what_was_used(project):
 
 def test_a_failure_in_a_chain_is_told_of_the_node_that_failed(tmp_path):
     make_project(tmp_path, 1, 1, settings=SETTINGS + "\n[tasks.t0]\nsize = 39\nalpha = 1.0\n")
-    steps = {step.node: step.outcome for step in refreshed(tmp_path)}
+    steps = {step.node: step.outcome for step in refreshed(tmp_path, models=True)}
     assert steps["selection_probabilities|t0"] == "made"
     assert steps["sampled_subset|t0"] == "failed"
 
@@ -342,22 +344,22 @@ def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):
     path = project / "sources" / "s1.jsonl"
     good = path.read_text()
     path.write_text("{broken\n" * 30 + good)
-    steps = {step.node: step for step in refreshed(project)}
+    steps = {step.node: step for step in refreshed(project, models=True)}
     assert steps.pop("quarantine_reasons").outcome == "made"
     assert steps.pop("asset_costs").outcome in ("made", "fresh")
     failed = [step for step in steps.values() if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in failed] == [("candidate_corpus|s1", "failed")]
     assert "max_quarantined" in failed[0].reasons[0]
     assert bytes_of(project, "exports", "storage/sampled_subset") == before
-    again = [step for step in refreshed(project) if step.outcome != "fresh"]
+    again = [step for step in refreshed(project, models=True) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in again] == [("candidate_corpus|s1", "failed")], "still told"
     assert len(pl.read_parquet(project / "storage" / "quarantine" / "s1.parquet")) == 30
     # What is drawn meanwhile says which file its records really came from.
     set_settings(project, seed=1)
-    refreshed(project)
+    refreshed(project, models=True)
     manifest = json.loads((project / "exports" / "t0" / "manifest.json").read_text())
     path.write_text(good)
-    assert made(refreshed(project)) == ["candidate_corpus|s1"]
+    assert made(refreshed(project, models=True)) == ["candidate_corpus|s1"]
     assert manifest["inputs"]["source_files|s1"] == observe(Project.load(project)).versions["source_files|s1"]
     assert_all_fresh(project)
 
@@ -366,7 +368,7 @@ def test_a_source_that_never_was_readable_counts_as_empty(tmp_path):
     root = tmp_path / "project"
     make_project(root, 2, 1)
     (root / "sources" / "s2.parquet").write_bytes(b"PAR1 not a table")
-    outcomes = {step.node: step.outcome for step in refreshed(root)}
+    outcomes = {step.node: step.outcome for step in refreshed(root, models=True)}
     assert outcomes.pop("candidate_corpus|s2") == "failed"
     assert set(outcomes.values()) == {"made"}
     assert len(load_selection(root, "t0")) == 12
@@ -376,14 +378,14 @@ def test_a_broken_query_set_stops_its_own_task_only(project):
     path = project / "tasks" / "t0" / "query.jsonl"
     good = path.read_text()
     path.write_text(good + "{broken\n")
-    steps = [step for step in refreshed(project) if step.outcome != "fresh"]
+    steps = [step for step in refreshed(project, models=True) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in steps] == [("query_examples|t0", "failed")]
     assert "query.jsonl:8" in steps[0].reasons[0]
     found = {n.node: n for n in status(observe(Project.load(project)))}
     assert found["query_examples|t0"].state == "failed"
     assert "its last result stays in use" in found["query_examples|t0"].reasons[0]
     path.write_text(good)
-    assert made(refreshed(project)) == ["query_examples|t0"]
+    assert made(refreshed(project, models=True)) == ["query_examples|t0"]
     assert_all_fresh(project)
 
 
@@ -393,7 +395,7 @@ def test_lost_and_damaged_results_are_made_again(project):
     (project / "storage" / "sampled_subset" / "t1.parquet").write_bytes(b"PAR1")
     for payload in (project / "storage" / "faiss_index").glob("s1.index-*"):
         payload.unlink()
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     assert bytes_of(project, "exports", "storage/sampled_subset", "storage/selection_probabilities") == whole
 
 
@@ -403,7 +405,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order(project, tmp_path
     for path in (other / "sources").iterdir():
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(reversed(lines)))
-    made(refreshed(other))
+    made(refreshed(other, models=True))
     found, expected = (bytes_of(root, "exports", "storage/sampled_subset") for root in (other, project))
     for files in (found, expected):
         for task in ("t0", "t1"):
@@ -413,7 +415,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order(project, tmp_path
 
 def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     set_settings(project, alpha=0.9, tasks__t0__size=110)
-    steps = {step.node: step for step in refreshed(project)}
+    steps = {step.node: step for step in refreshed(project, models=True)}
     assert steps["sampled_subset|t0"].outcome == "failed"
     assert steps["sampled_subset|t1"].outcome == "made"
     message = steps["sampled_subset|t0"].reasons[0]
@@ -421,21 +423,21 @@ def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     assert int(found[1]) < 110
     text = (project / "tsds.toml").read_text()
     (project / "tsds.toml").write_text(text.replace("[tasks.t0]", f"[tasks.t0]\nalpha = {found[2]}"))
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     assert len(load_selection(project, "t0")) == 110
     set_settings(project, tasks__t0__size=5000)
-    failed = [step for step in refreshed(project) if step.outcome == "failed"]
+    failed = [step for step in refreshed(project, models=True) if step.outcome == "failed"]
     assert [step.node for step in failed] == ["sampled_subset|t0"]
     assert "there are no more" in failed[0].reasons[0]
     set_settings(project, alpha='"auto"', tasks__t0__size=5000)
-    steps = {step.node: step for step in refreshed(project)}
+    steps = {step.node: step for step in refreshed(project, models=True)}
     assert steps["selection_probabilities|t0"].outcome == "failed"
     assert steps["sampled_subset|t0"].outcome == "waiting", "not drawn from a plan for another size"
 
 
 def test_a_sample_of_most_of_the_pool_is_warned_of(project):
     set_settings(project, alpha='"auto"', tasks__t0__size=80)
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     found = {
         t: load_result(project, "selection_probabilities", t).header.notes["warnings"] for t in ("t0", "t1")
     }
@@ -447,7 +449,7 @@ def test_runs_of_one_refresh_source_or_task_can_be_told(project):
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(4, 500)[3:]))
     with project_instance(Project.load(project)) as instance:
         old = {run.run_id for run in instance.get_runs()}
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     with project_instance(Project.load(project)) as instance:
         tags = [run.tags for run in instance.get_runs() if run.run_id not in old]
         everything = [run.tags for run in instance.get_runs()]

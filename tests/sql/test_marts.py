@@ -201,7 +201,7 @@ def test_drift(tmp_path):
         ("v2", "abd", {"leaks": 0.0, "new": 2.0}),
         ("v3", "xyd", {}),
     ):
-        history.record(pl.DataFrame({"content_id": list(ids)}), version, *notes, metrics)
+        history.record(pl.DataFrame({"content_id": list(ids)}), version, *notes, 0.1, metrics)
     observed = observe(project)
     with scratch(observed) as connection:
         made, _ = make_model(connection, observed.models["selection_drift"], observed)

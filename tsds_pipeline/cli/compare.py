@@ -79,8 +79,8 @@ def _print(task: str, table: "pl.DataFrame") -> None:
     methods = list(dict.fromkeys(table["method"]))
     say()
     say(f"{task}: held-back queries judge, mean over {table['fold'].n_unique()} parts", bold=True)
-    shown = plain_table("method", *(f">{COLUMNS[name]}" for name in rows), "")
+    shown = plain_table(*(f">{COLUMNS[name]}" for name in rows), "method")
     for number, method in enumerate(methods):
         cells = [cell[number]["mean"] + ("*" if cell[number]["best"] else " ") for cell in rows.values()]
-        shown.add_row("", TITLES[method], *cells, "")
+        shown.add_row("", *cells, TITLES[method])
     print_table(shown)

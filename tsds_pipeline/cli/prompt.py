@@ -54,8 +54,8 @@ class Shell:
                 # A database that is opened to be read still writes files.
                 if statement.type.name in _WRITING:
                     raise TsdsError(
-                        f"query: {statement.type.name} is not for here, where nothing is changed: read with SELECT, and "
-                        "write what comes out with --format csv or json"
+                        f"query: {statement.type.name} is not for here, where nothing is changed: read with SELECT, "
+                        "and write what comes out with --format csv or json"
                     )
                 self._connection.execute(statement)
                 if self._connection.description is not None:
@@ -94,7 +94,7 @@ class Shell:
     def _statements(self, text: str) -> Iterable[Any]:
         command = text.strip().rstrip(";").strip()
         if command == ".tables":
-            return [_LISTED]
+            return self._connection.extract_statements(_LISTED)
         if command == ".help":
             say(_HELP)
             return []

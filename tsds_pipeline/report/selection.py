@@ -135,15 +135,16 @@ class _Report:
         of, summary = self._of, self._summary
         notes = summary.notes
         each = f" in each of {summary.epochs} epochs" if summary.epochs > 1 else ""
+        asked = f"{summary.queries:,} {'query' if summary.queries == 1 else 'queries'}"
         most = int(np.clip(_DISTANCES // len(self._table), 3, _QUERIES))
         numbers = spread_sample(summary.queries, most).tolist()
         explained = [_explained(one) for one in self._explainer.explain(numbers, _CANDIDATES)]
         return {
             "title": f"{self._task}: what was selected",
             "task": self._task,
-            "headline": f"{summary.size:,} of {notes['candidates']:,} candidates drawn{each} for "
-            f"{summary.queries:,} {'query' if summary.queries == 1 else 'queries'}. {notes['algorithm']}, alpha {notes['alpha']:.3g}: {notes['examples_with_mass']:,} examples have "
-            f"mass, as diverse as {notes['effective_size']:,.0f} equally probable ones.",
+            "headline": f"{summary.size:,} of {notes['candidates']:,} candidates drawn{each} for {asked}. "
+            f"{notes['algorithm']}, alpha {notes['alpha']:.3g}: {notes['examples_with_mass']:,} examples have mass, as "
+            f"diverse as {notes['effective_size']:,.0f} equally probable ones.",
             "problems": [*notes["warnings"], *of.sample.header.notes.get("failed_checks", {}).values()],
             **compared(verdict_table(of.verdicts.of), of.verdicts.left_out),
             "own": [(METRICS[name].title, _number(value)) for name, value in of.own.items()],
