@@ -18,7 +18,7 @@ def test_a_table_of_all_methods(done):
     table = pl.read_parquet(done / "storage" / "selection_comparison" / "t0.parquet")
     methods = ["selection", *(method for method in METHODS if method != "knn_kde")]
     assert table["method"].unique(maintain_order=True).to_list() == methods
-    lines = {line.rpartition("  ")[2].strip(): line for line in result.output.splitlines()}
+    lines = {line.strip().rpartition("  ")[2].strip(): line for line in result.output.splitlines()}
     means = dict(table.group_by("method").agg(pl.col("transport_distance").mean()).iter_rows())
     for method in methods:
         assert f"{means[method]:.3g}" in lines[TITLES[method]]

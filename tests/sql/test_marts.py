@@ -195,7 +195,7 @@ def test_drift(tmp_path):
     """Of a history that is made up, as a report takes seconds."""
     project = make_project(tmp_path, 1, 1, n=5)
     history = History(project.storage, "t0")
-    notes = {"size": 3, "epochs": 1, "seed": 0}, {"algorithm": "knn_kde", "alpha": 0.5}
+    notes = {"size": 3, "epochs": 1, "seed": 0, "redraws": 0}, {"algorithm": "knn_kde", "alpha": 0.5}
     for version, ids, metrics in (
         ("v1", "abc", {"leaks": 0.0}),
         ("v2", "abd", {"leaks": 0.0, "new": 2.0}),
