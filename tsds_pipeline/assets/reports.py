@@ -11,7 +11,7 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, test_texts_of
 from tsds_pipeline.core.baselines import METHODS
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import describe, require_same_versions, stored
+from tsds_pipeline.graph import OF_POOL, describe, require_same_versions, stored
 from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
@@ -59,12 +59,18 @@ def selection_report(
     """A page on the task's selection, reports/<task>.html, with its quality by held-back queries; and its history."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
-        made_from = {
-            **_by_task(task, sampled_subset=sampled_subset, selection_probabilities=selection_probabilities),
-            **_by_task(task, query_examples=query_examples, query_embeddings=query_embeddings),
-            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus),
-            "pool_map": pool_map,
-        }
+        made_from = _made_from(
+            task,
+            sampled_subset=sampled_subset,
+            pool_map=pool_map,
+            selection_probabilities=selection_probabilities,
+            query_examples=query_examples,
+            query_embeddings=query_embeddings,
+            query_neighbors=query_neighbors,
+            faiss_index=faiss_index,
+            kde_densities=kde_densities,
+            candidate_corpus=candidate_corpus,
+        )
         require_same_versions(made_from)
         # Read before what takes long, while it is surely what its header says.
         sample, solution = sampled_subset.frame, selection_probabilities.header.notes
@@ -127,11 +133,17 @@ def selection_comparison(
     """What other methods would have selected under the same budget, judged by held-back queries; made on demand."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
-        made_from = {
-            **_by_task(task, sampled_subset=sampled_subset, selection_probabilities=selection_probabilities),
-            **_by_task(task, query_examples=query_examples, query_embeddings=query_embeddings),
-            **_by_source(query_neighbors, faiss_index, kde_densities, candidate_corpus),
-        }
+        made_from = _made_from(
+            task,
+            sampled_subset=sampled_subset,
+            selection_probabilities=selection_probabilities,
+            query_examples=query_examples,
+            query_embeddings=query_embeddings,
+            query_neighbors=query_neighbors,
+            faiss_index=faiss_index,
+            kde_densities=kde_densities,
+            candidate_corpus=candidate_corpus,
+        )
         require_same_versions(made_from)
         own = stage.settings.resolved_task(task).algorithm
         methods = (OWN, *(method for method in METHODS if method != own))
@@ -209,23 +221,14 @@ def _preview(table: pl.DataFrame) -> pl.DataFrame:
     return means.select(pl.exclude("^.*_spread$"))
 
 
-def _by_task(task: str, **artifacts: Artifact) -> dict[str, Artifact]:
-    return {f"{asset}|{task}": artifact for asset, artifact in artifacts.items()}
-
-
-def _by_source(
-    neighbors: Mapping[str, Artifact],
-    index: Mapping[str, Artifact],
-    densities: Mapping[str, Artifact],
-    corpus: Mapping[str, Artifact],
-) -> dict[str, Artifact]:
-    found = {f"query_neighbors|{key}": artifact for key, artifact in neighbors.items()}
-    for name, artifacts in (
-        ("faiss_index", index),
-        ("kde_densities", densities),
-        ("candidate_corpus", corpus),
-    ):
-        found |= {f"{name}|{key}": artifact for key, artifact in artifacts.items()}
+def _made_from(task: str, **read: Artifact | dict[str, Artifact]) -> dict[str, Artifact]:
+    """What was ``read``, by asset, by node: of the task, of all sources, or of the pool."""
+    found = {}
+    for asset, value in read.items():
+        if isinstance(value, dict):
+            found |= {f"{asset}|{key}": artifact for key, artifact in value.items()}
+        else:
+            found[asset if asset in OF_POOL else f"{asset}|{task}"] = value
     return dict(sorted(found.items()))
 
 
