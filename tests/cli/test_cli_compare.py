@@ -11,8 +11,9 @@ from tsds_pipeline.report.pages import comparison_path
 from tsds_pipeline.report.selection import TITLES
 
 
-def test_a_table_of_all_methods(done):
-    result = tsds("-p", done, "compare", "t0")
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_a_table_of_all_methods(done, columns):
+    result = tsds("-p", done, "compare", "t0", COLUMNS=columns)
     assert result.exit_code == 0, result.output
     assert "t0: held-back queries judge, mean over 4 parts" in result.output
     table = pl.read_parquet(done / "storage" / "selection_comparison" / "t0.parquet")

@@ -7,7 +7,7 @@ import click
 from tsds_pipeline.cli.project import chosen_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
 from tsds_pipeline.cli.show import warn_unless_fresh
-from tsds_pipeline.cli.terminal import plain_table, print_table, say
+from tsds_pipeline.cli.terminal import plain_table, print_table, say, width
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +23,9 @@ COLUMNS = {
     "near_duplicate_rate": "dupl -",
     "leaks": "leaks -",
 }
+
+# The page has them all.
+_IN_WIDE_ONLY, _WIDE = ("held_back_distance", "facility_location"), 96
 
 
 @click.command()
@@ -75,7 +78,8 @@ def compare(ctx: click.Context, task: str, again: bool) -> None:
 def _print(task: str, table: "pl.DataFrame") -> None:
     from tsds_pipeline.report.selection import TITLES, quality_rows
 
-    rows = {row["name"]: row["cells"] for row in quality_rows(table) if row["name"] in COLUMNS}
+    shown_names = [name for name in COLUMNS if width() >= _WIDE or name not in _IN_WIDE_ONLY]
+    rows = {row["name"]: row["cells"] for row in quality_rows(table) if row["name"] in shown_names}
     methods = list(dict.fromkeys(table["method"]))
     say()
     say(f"{task}: held-back queries judge, mean over {table['fold'].n_unique()} parts", bold=True)
