@@ -28,7 +28,7 @@ def test_a_query_set_reaches_its_task_alone(server):
     assert materialized(runs) == nodes_of(server.root, "graphs")
     together = [set(run["assets"]) for run in runs]
     assert {"query_examples", "query_embeddings"} in together, "one run for a group of the same partition"
-    assert {"selection_probabilities", "sampled_subset"} in together
+    assert {"selection_probabilities", "sampled_subset", "selection_report"} in together
 
 
 def test_a_backfill_of_one_task_touches_no_other(server, backfill):
