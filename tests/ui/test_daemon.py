@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from tests.dev_server import dev_server, materialized
-from tests.projects import make_project, refreshed
+from tests.projects import WITH_REPORTS, make_project, refreshed
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import task_nodes
@@ -41,7 +41,7 @@ def test_a_backfill_of_one_task_touches_no_other(server, backfill):
 @pytest.fixture(scope="module")
 def ten_tasks(tmp_path_factory):
     root = tmp_path_factory.mktemp("ten") / "project"
-    make_project(root, sources=1, tasks=10, n=20)
+    make_project(root, sources=1, tasks=10, n=20, settings=WITH_REPORTS)
     refreshed(root)
     with dev_server(root, "--no-automation") as running:
         yield running
