@@ -253,7 +253,7 @@ class Evaluation:
         return vocabulary
 
     @cached_property
-    def test_words(self) -> dict[str, list[np.ndarray]]:
+    def words_of_tests(self) -> dict[str, list[np.ndarray]]:
         return {name: [self.vocabulary.add(text) for text in test.texts] for name, test in self.tests.items()}
 
     def drawn(self, seed: int) -> np.ndarray:
@@ -351,7 +351,7 @@ class Evaluation:
             if not task.classifies:
                 texts = [pool.words(row, self.vocabulary) for row in chosen]
                 line["words"] = sum(map(len, texts))
-                line["bits"] = NgramModel(texts, len(self.vocabulary)).bits(self.test_words[task.name])
+                line["bits"] = NgramModel(texts, len(self.vocabulary)).bits(self.words_of_tests[task.name])
             if size == max(self.sizes.budgets) and self._is_trained(task.name, level.name, name):
                 self._keep(self._selection(seed, level.name, task.name, name), pool.texts[chosen])
             found.append(line)

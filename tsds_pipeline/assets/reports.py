@@ -1,6 +1,7 @@
 """Assets to judge a selection by: the report of each task, and what other methods would have selected."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import dagster as dg
 import polars as pl
 
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
-from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, test_texts_of
+from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, texts_of_test_set
 from tsds_pipeline.core.baselines import METHODS
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import OF_POOL, describe, require_same_versions, stored
@@ -35,138 +36,135 @@ from tsds_pipeline.storage import Artifact, content_hash
 from tsds_pipeline.summary import StoredVectors
 
 REPORTED = (OWN, "top_k", "random")
+_BY_SOURCE = dg.AssetIn(partition_mapping=EVERY_SOURCE, dagster_type=dict[str, Artifact])
+_OF_TASK = dg.AssetIn(dagster_type=Artifact)
 _READ = {
-    name: dg.AssetIn(partition_mapping=EVERY_SOURCE)
-    for name in ("faiss_index", "kde_densities", "candidate_corpus")
+    **dict.fromkeys(("faiss_index", "kde_densities", "candidate_corpus"), _BY_SOURCE),
+    "query_neighbors": dg.AssetIn(dagster_type=dict[str, Artifact]),
+    **dict.fromkeys(
+        ("sampled_subset", "selection_probabilities", "query_examples", "query_embeddings"), _OF_TASK
+    ),
 }
-_asset = partial(pipeline_asset, group_name="reports", partitions_def=TASKS, ins=_READ)
+_asset = partial(pipeline_asset, group_name="reports", partitions_def=TASKS)
 
 
-@_asset(kinds={"matplotlib", "html"})
-def selection_report(
-    context: dg.AssetExecutionContext,
-    project: ProjectResource,
-    sampled_subset: Artifact,
-    pool_map: Artifact,
-    selection_probabilities: Artifact,
-    query_examples: Artifact,
-    query_embeddings: Artifact,
-    query_neighbors: dict[str, Artifact],
-    faiss_index: dict[str, Artifact],
-    kde_densities: dict[str, Artifact],
-    candidate_corpus: dict[str, Artifact],
-):
+@_asset(kinds={"matplotlib", "html"}, ins={**_READ, "pool_map": dg.AssetIn(dagster_type=Artifact)})
+def selection_report(context: dg.AssetExecutionContext, project: ProjectResource, **read: Any):
     """A page on the task's selection, reports/<task>.html, with its quality by held-back queries; and its history."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
-        made_from = _made_from(
-            task,
-            sampled_subset=sampled_subset,
-            pool_map=pool_map,
-            selection_probabilities=selection_probabilities,
-            query_examples=query_examples,
-            query_embeddings=query_embeddings,
-            query_neighbors=query_neighbors,
-            faiss_index=faiss_index,
-            kde_densities=kde_densities,
-            candidate_corpus=candidate_corpus,
-        )
-        require_same_versions(made_from)
-        # Read before what takes long, while it is surely what its header says.
-        sample, solution = sampled_subset.frame, selection_probabilities.header.notes
-        tests = _held_back(stage, task)
-        compared = _comparison(stage, task, made_from, tests)
-        verdicts = compared.verdicts(REPORTED) if compared.possible else Verdicts()
-        table = verdict_table(verdicts.of)
-        first = sample.filter(pl.col("epoch") == 0)
-        texts, queries = first["text"].to_list(), HeldBackTexts(query_examples.frame["text"])
-        leaking = first.select("source", "text")[sorted(tests.leaks(texts) | queries.leaks(texts))].rows()
-        own = _own_metrics(stage, first, solution, len(leaking))
-        metrics = {**_means(table, OWN), **own}
+        made_from = _made_from(task, read)
+        sample, pool_map = made_from[f"sampled_subset|{task}"], made_from["pool_map"]
+        drawn = sample.frame  # before what takes long, while it is surely what its header says
+        quality = _quality(stage, task, made_from, drawn.filter(pl.col("epoch") == 0))
         _require_current(stage, made_from)
-        history = History(stage.observed.project.storage, task)
-        drawn, radius = sampled_subset.header.notes, stage.settings.pool.kernel_radius
-        history.record(sample, sampled_subset.version, drawn, solution, radius, metrics)
-        drift = history.drift(sample, sampled_subset.version)
-        version = content_hash(sampled_subset.version, pool_map.version)
+        history = _recorded(stage, task, made_from, drawn, quality.metrics)
+        drift = history.drift(drawn, sample.version)
+        version = content_hash(sample.version, pool_map.version)
         pictures = write_report(
             Material(
                 project=stage.observed.project,
                 task=task,
                 version=version,
-                sample=sampled_subset,
-                solved=selection_probabilities,
-                queries=query_embeddings,
+                sample=sample,
+                solved=made_from[f"selection_probabilities|{task}"],
+                queries=made_from[f"query_embeddings|{task}"],
                 pool_map=PoolMap(pool_map.frame, pool_map.vectors),
-                verdicts=verdicts,
-                own=own,
-                leaking=leaking,
+                verdicts=quality.verdicts,
+                own=quality.own,
+                leaking=quality.leaking,
                 drift=drift,
                 versions=history.versions(VERSIONS_SHOWN),
             )
         )
-        page = page_path(stage.observed.project, task)
         moved = {name: len(getattr(drift, name)) for name in ("kept", "added", "dropped")} if drift else {}
+        page = dg.MetadataValue.path(str(page_path(stage.observed.project, task)))
         return stage.result(
-            table,
+            quality.table,
             made_from,
             version=version,
-            notes=metrics,
-            metadata={"page": dg.MetadataValue.path(str(page)), **moved, **metrics, **_shown(pictures)},
-            preview=_preview(table),
+            notes=quality.metrics,
+            metadata={"page": page, **moved, **quality.metrics, **_shown(pictures)},
+            preview=_preview(quality.table),
         )
 
 
-@_asset(kinds={"matplotlib", "scipy"})
-def selection_comparison(
-    context: dg.AssetExecutionContext,
-    project: ProjectResource,
-    sampled_subset: Artifact,
-    selection_probabilities: Artifact,
-    query_examples: Artifact,
-    query_embeddings: Artifact,
-    query_neighbors: dict[str, Artifact],
-    faiss_index: dict[str, Artifact],
-    kde_densities: dict[str, Artifact],
-    candidate_corpus: dict[str, Artifact],
-):
+@_asset(kinds={"matplotlib", "scipy"}, ins=_READ)
+def selection_comparison(context: dg.AssetExecutionContext, project: ProjectResource, **read: Any):
     """What other methods would have selected under the same budget, judged by held-back queries; made on demand."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
-        made_from = _made_from(
-            task,
-            sampled_subset=sampled_subset,
-            selection_probabilities=selection_probabilities,
-            query_examples=query_examples,
-            query_embeddings=query_embeddings,
-            query_neighbors=query_neighbors,
-            faiss_index=faiss_index,
-            kde_densities=kde_densities,
-            candidate_corpus=candidate_corpus,
-        )
-        require_same_versions(made_from)
+        made_from = _made_from(task, read)
         own = stage.settings.resolved_task(task).algorithm
         methods = (OWN, *(method for method in METHODS if method != own))
+        compared = _comparison(stage, task, made_from, _held_back(stage, task))
         with progress_bar(f"methods for {task}, by parts of the queries", context.log.info) as progress:
-            verdicts = _comparison(stage, task, made_from, _held_back(stage, task)).verdicts(
-                methods, progress
-            )
-        table = verdict_table(verdicts.of)
+            verdicts = compared.verdicts(methods, progress)
+        table, left_out = verdict_table(verdicts.of), dict(verdicts.left_out)
         page = comparison_path(stage.observed.project, task)
-        version = content_hash(sampled_subset.version, table)
-        picture = write_comparison(page, task, version, sampled_subset.version, table, verdicts.left_out)
+        sample = made_from[f"sampled_subset|{task}"].version
+        version = content_hash(sample, table)
+        picture = write_comparison(page, task, version, sample, table, left_out)
+        shown = {"page": dg.MetadataValue.path(str(page)), **_shown({"comparison": picture})}
         return stage.result(
             table,
             made_from,
             version=version,
-            notes={"left_out": dict(verdicts.left_out)},
-            metadata={
-                "page": dg.MetadataValue.path(str(page)),
-                "left_out": dict(verdicts.left_out),
-                **_shown({"comparison": picture}),
-            },
+            notes={"left_out": left_out},
+            metadata={"left_out": left_out, **shown},
             preview=_preview(table),
         )
+
+
+@dataclass(frozen=True)
+class _Quality:
+    """How good a sample is, by held-back queries and in itself."""
+
+    verdicts: Verdicts
+    own: dict[str, float]
+    """Metrics of the sample itself."""
+    leaking: list[tuple[str, str]]
+    """Source and text of its examples that are leaks."""
+
+    @property
+    def table(self) -> pl.DataFrame:
+        return verdict_table(self.verdicts.of)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means over the parts that were held back; of what needs none, those of the sample itself."""
+        means = mean_metrics(self.table.filter(pl.col("method") == OWN)).to_dicts()
+        held_back = means[0] if means else {}
+        found = {**held_back, **self.own}
+        return {name: found[name] for name in METRICS if found.get(name) is not None}
+
+
+def _quality(stage: Stage, task: str, made_from: Mapping[str, Artifact], first: pl.DataFrame) -> _Quality:
+    """The quality of the sample whose first epoch is ``first``."""
+    tests, texts = _held_back(stage, task), first["text"].to_list()
+    compared = _comparison(stage, task, made_from, tests)
+    verdicts = compared.verdicts(REPORTED) if compared.possible else Verdicts()
+    queries = HeldBackTexts(made_from[f"query_examples|{task}"].frame["text"])
+    leaking = first.select("source", "text")[sorted(tests.leaks(texts) | queries.leaks(texts))].rows()
+    vectors = StoredVectors(stage.observed.project).of(first)
+    units = first["content_id"].rank("dense").to_numpy()
+    own = {
+        **intrinsic(vectors, units, stage.settings.pool.kernel_radius),
+        "effective_sample_size": made_from[f"selection_probabilities|{task}"].header.notes["effective_size"],
+        "leaks": float(len(leaking)),
+    }
+    return _Quality(verdicts, {name: own[name] for name in METRICS if name in own}, leaking)
+
+
+def _recorded(
+    stage: Stage, task: str, made_from: Mapping[str, Artifact], drawn: pl.DataFrame, metrics: dict[str, float]
+) -> History:
+    """The history of the task's sample, with this version of it."""
+    sample, solved = (made_from[f"{name}|{task}"] for name in ("sampled_subset", "selection_probabilities"))
+    history = History(stage.observed.project.storage, task)
+    radius = stage.settings.pool.kernel_radius
+    history.record(drawn, sample.version, sample.header.notes, solved.header.notes, radius, metrics)
+    return history
 
 
 def _comparison(
@@ -185,21 +183,8 @@ def _comparison(
 
 
 def _held_back(stage: Stage, task: str) -> HeldBackTexts:
-    texts, _ = test_texts_of(stage, task)
+    texts, _ = texts_of_test_set(stage, task)
     return HeldBackTexts(texts)
-
-
-def _own_metrics(
-    stage: Stage, first: pl.DataFrame, solution: Mapping[str, Any], leaking: int
-) -> dict[str, float]:
-    """The metrics of the first epoch of the sample itself, which knew all queries."""
-    vectors = StoredVectors(stage.observed.project).of(first)
-    found = {
-        **intrinsic(vectors, first["content_id"].rank("dense").to_numpy(), stage.settings.pool.kernel_radius),
-        "effective_sample_size": solution["effective_size"],
-        "leaks": float(leaking),
-    }
-    return {name: found[name] for name in METRICS if name in found}
 
 
 def _require_current(stage: Stage, made_from: Mapping[str, Artifact]) -> None:
@@ -210,25 +195,21 @@ def _require_current(stage: Stage, made_from: Mapping[str, Artifact]) -> None:
             raise TsdsError(f"{describe(node)} was made again meanwhile: so will this be")
 
 
-def _means(table: pl.DataFrame, method: str) -> dict[str, float]:
-    row = mean_metrics(table.filter(pl.col("method") == method)).to_dicts()
-    return {name: value for name in METRICS if row and (value := row[0][name]) is not None}
-
-
 def _preview(table: pl.DataFrame) -> pl.DataFrame:
     """A row for each method of a verdict table, with the means alone."""
     means = mean_metrics(table).with_columns(pl.col("method").replace(TITLES))
     return means.select(pl.exclude("^.*_spread$"))
 
 
-def _made_from(task: str, **read: Artifact | dict[str, Artifact]) -> dict[str, Artifact]:
-    """What was ``read``, by asset, by node: of the task, of all sources, or of the pool."""
+def _made_from(task: str, read: Mapping[str, Artifact | dict[str, Artifact]]) -> dict[str, Artifact]:
+    """What was ``read``, by asset, as artifacts that belong together, by node: of the task, all sources, the pool."""
     found = {}
     for asset, value in read.items():
         if isinstance(value, dict):
             found |= {f"{asset}|{key}": artifact for key, artifact in value.items()}
         else:
             found[asset if asset in OF_POOL else f"{asset}|{task}"] = value
+    require_same_versions(found)
     return dict(sorted(found.items()))
 
 

@@ -34,6 +34,7 @@ from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import Settings
 from tsds_pipeline.status import FAILED, node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
+from tsds_pipeline.wording import shortened
 
 PREVIEW_ROWS = 10
 RESULTS = ("selection_probabilities", "sampled_subset")
@@ -254,4 +255,4 @@ def preview_table(frame: pl.DataFrame) -> dg.TableMetadataValue:
 
 def _cell(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
+    return shortened(text, _LONGEST_CELL)

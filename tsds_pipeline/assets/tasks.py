@@ -198,7 +198,7 @@ def sampled_subset(
             preview=sample.select("text", "probability", "distance", "source", "id"),
             check_results=[
                 checks.sample_size(task, sample, settings, size),
-                checks.no_query_text(sample, query_examples.frame["text"], *test_texts_of(stage, task)),
+                checks.no_query_text(sample, query_examples.frame["text"], *texts_of_test_set(stage, task)),
                 checks.result(checks.UP_TO_DATE),
             ],
         )
@@ -207,7 +207,7 @@ def sampled_subset(
         return result
 
 
-def test_texts_of(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
+def texts_of_test_set(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
     """The texts of the task's test set, if it has one, and why they cannot be read."""
     files, settings = stage.observed.scan.tests.get(task), stage.settings
     if files is None:

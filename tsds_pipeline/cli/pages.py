@@ -6,9 +6,9 @@ from pathlib import Path
 from tsds_pipeline.cli.terminal import cut, one_line, plain_table, print_table, say
 from tsds_pipeline.explain import Explanation
 from tsds_pipeline.summary import Crowd, PoolSummary, TaskSummary
+from tsds_pipeline.wording import GONE, drawn_mark
 
 QUERIES_SHOWN, SOURCES_SHOWN, CROWD_SHOWN = 3, 5, 4
-GONE = "(no longer in its source)"
 LEGEND = """\
 *: drawn. dist: distance to the query. dens: density, 1 without near-duplicates, 3 where three share
 the mass of one. share: of the query's mass. prob: selection probability, over all queries."""
@@ -71,7 +71,7 @@ def print_crowd(summary: TaskSummary) -> None:
     if len(crowd.group) > 1:
         table = plain_table("", "", "", label_width=_LABEL)
         for row in crowd.group.head(CROWD_SHOWN).iter_rows(named=True):
-            table.add_row("", "", _times(row["drawn"]), row["source"], one_line(row["text"] or GONE))
+            table.add_row("", "", drawn_mark(row["drawn"]), row["source"], one_line(row["text"] or GONE))
         print_table(table)
 
 
@@ -85,7 +85,7 @@ def print_explanation(found: Explanation, queries: int) -> None:
         numbers = [f"{row['distance']:.3f}", f"{row['density']:.2f}"]
         shares = [_percent(row["share"]), _percent(row["probability"])]
         table.add_row(
-            "", _times(row["drawn"]), *numbers, *shares, row["source"], one_line(row["text"] or GONE)
+            "", drawn_mark(row["drawn"]), *numbers, *shares, row["source"], one_line(row["text"] or GONE)
         )
     print_table(table)
     if more := found.with_mass - len(found.candidates):
@@ -140,8 +140,3 @@ def _from_here(path: Path) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.2%}" if share < 0.0995 else f"{share:.1%}"
-
-
-def _times(drawn: int) -> str:
-    """The mark of a candidate that was drawn; in several epochs, how often."""
-    return f"{drawn}*" if drawn > 1 else "*" if drawn else ""

@@ -22,6 +22,7 @@ from tsds_pipeline.project import Project
 from tsds_pipeline.report import pictures
 from tsds_pipeline.report.pages import svg, write_page
 from tsds_pipeline.storage import content_hash
+from tsds_pipeline.wording import shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,10 @@ def write_calibration(project: Project, findings: Findings, path: Path) -> None:
         rule={"caught_at": CAUGHT_AT, "caught": f"{CAUGHT:.0%}", "merged": f"{MERGED:.0%}"},
         rows=radius_rows(radius),
         examples=[
-            {name: _cut(value) if isinstance(value, str) else f"{value:.3g}" for name, value in row.items()}
+            {
+                name: shortened(value, _LONGEST) if isinstance(value, str) else f"{value:.3g}"
+                for name, value in row.items()
+            }
             for row in radius.examples.to_dicts()
         ],
         radius_picture=svg(pictures.as_svg(draw_radius(radius), "radius")),
@@ -243,7 +247,3 @@ def _task(number: int, task: TaskFindings) -> dict[str, Any]:
 
 def _percent(share: float, digits: int = 0) -> str:
     return "" if np.isnan(share) else f"{share:.{digits}%}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from tsds_pipeline.errors import printable
+from tsds_pipeline.wording import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def shares_by_source(names: Sequence[str], mass: np.ndarray, drawn: np.ndarray, 
         (-0.26, pool, "of the candidates", OTHER),
     ):
         axes.barh(rows + shift, values, 0.24, color=color, label=name)
-    axes.set_yticks(rows, [_short(name) for name in names])
+    axes.set_yticks(rows, [shortened(name, _LONGEST_NAME) for name in names])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(False, axis="y")
     made.legend(loc="outside upper left", ncols=3)
@@ -262,7 +263,3 @@ def _whole_numbers(axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

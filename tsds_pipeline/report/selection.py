@@ -30,6 +30,7 @@ from tsds_pipeline.summary import (
     summarize,
     texts_of,
 )
+from tsds_pipeline.wording import GONE, drawn_mark, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +47,6 @@ TITLES = {
     "knn_kde": "knn_kde",
 }
 """Methods by name, for people."""
-GONE = "(no longer in its source)"
 _QUERIES, _CANDIDATES, _GROUPS, _GROUP_ROWS, _MOVED, _LEAKS = 30, 6, 6, 5, 5, 10
 _MOST_SOURCES = 25
 _POINTS, _QUERIES_ON_MAP, _CUT = 2000, 1000, 600
@@ -127,8 +127,10 @@ class _Report:
         """What the dots say that can be pointed at."""
         chosen = self._drawn_on_map()
         return {
-            "drawn": [_cut(text, 300) for text in chosen["text"]],
-            "queries": [_cut(self._explainer.query_texts[number], 300) for number in self._queries_on_map()],
+            "drawn": [shortened(text, 300) for text in chosen["text"]],
+            "queries": [
+                shortened(self._explainer.query_texts[number], 300) for number in self._queries_on_map()
+            ],
         }
 
     def values(self) -> dict[str, Any]:
@@ -148,7 +150,7 @@ class _Report:
             "problems": [*notes["warnings"], *of.sample.header.notes.get("failed_checks", {}).values()],
             **compared(verdict_table(of.verdicts.of), of.verdicts.left_out),
             "own": [(METRICS[name].title, _number(value)) for name, value in of.own.items()],
-            "leaking": [(source, _cut(text, _CUT)) for source, text in of.leaking[:_LEAKS]],
+            "leaking": [(source, shortened(text, _CUT)) for source, text in of.leaking[:_LEAKS]],
             "crowd": self._crowd(),
             "groups": self._groups(),
             "explained": explained,
@@ -253,7 +255,7 @@ class _Report:
         )
         table = wanted.with_columns(text=texts_of(self._project, wanted)).drop_nulls("text")
         found = {row["content_id"]: (row["source"], row["text"]) for row in table.reverse().to_dicts()}
-        return [(s, _cut(t, _CUT)) for s, t in (found.get(one, ("", GONE)) for one in content_ids)]
+        return [(s, shortened(t, _CUT)) for s, t in (found.get(one, ("", GONE)) for one in content_ids)]
 
     def _settings(self) -> list[tuple[str, str]]:
         sample, solved = self._of.sample.header, self._of.solved.header
@@ -331,17 +333,17 @@ def _number(value: float) -> str:
 
 def _explained(one: Explanation) -> dict[str, Any]:
     return {
-        "text": _cut(one.text, _CUT),
+        "text": shortened(one.text, _CUT),
         "more": one.with_mass - len(one.candidates),
         "rows": [
             {
-                "drawn": _times(row["drawn"]),
+                "drawn": drawn_mark(row["drawn"]),
                 "distance": f"{row['distance']:.3f}",
                 "density": f"{row['density']:.2f}",
                 "share": f"{row['share']:.2%}",
                 "probability": f"{row['probability']:.3%}",
                 "source": row["source"],
-                "text": _cut(row["text"] or GONE, _CUT),
+                "text": shortened(row["text"] or GONE, _CUT),
             }
             for row in one.candidates.to_dicts()
         ],
@@ -356,20 +358,12 @@ def _group(group: pl.DataFrame) -> dict[str, Any]:
         "more": f"{len(group) - _GROUP_ROWS:,}" if len(group) > _GROUP_ROWS else "",
         "rows": [
             {
-                "drawn": _times(row["drawn"]),
+                "drawn": drawn_mark(row["drawn"]),
                 "density": f"{row['density']:.2f}",
                 "probability": f"{row['probability']:.3%}",
                 "source": row["source"],
-                "text": _cut(row["text"] or GONE, _CUT),
+                "text": shortened(row["text"] or GONE, _CUT),
             }
             for row in group.head(_GROUP_ROWS).to_dicts()
         ],
     }
-
-
-def _times(drawn: int) -> str:
-    return f"{drawn}*" if drawn > 1 else "*" if drawn else ""
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.wording import shortened
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -65,9 +66,7 @@ def sql_error(file: str, error: Exception) -> TsdsError:
     """What DuckDB says of the text of ``file``, with the line where it tells one."""
     said, _, place = str(error).partition("\n\nLINE ")
     line = re.match(r"\d+", place)
-    message = " ".join(said.split())
-    if len(message) > _LONGEST_MESSAGE:
-        message = message[: _LONGEST_MESSAGE - 1] + "…"
+    message = shortened(" ".join(said.split()), _LONGEST_MESSAGE)
     return TsdsError(f"{file}:{line[0]}: {message}" if line else f"{file}: {message}")
 
 
