@@ -1,6 +1,6 @@
 """What to write into tsds.toml after a calibration, and why; in words, for terminal and page alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,58 +114,10 @@ def _about(radius: float, proposed: float | None) -> bool:
 
 def alpha_in_words(sweep: Sweep) -> list[str]:
     """What the sweep of one task says, in sentences."""
-    said, used, best = [], sweep.used, sweep.best
-    if sweep.folds == 1:
-        said.append("There is one query: none can be held back to judge by.")
-    elif best is None:
-        said.append("No alpha gives enough examples in every part: ask for fewer, or add sources.")
-    elif not sweep.telling:
+    said = [*_best_in_words(sweep), *_use_in_words(sweep)]
+    if sweep.telling and sweep.span is None and sweep.best.effective_size < sweep.size:
         said.append(
-            "No alpha comes clearly nearer to the held-back queries than candidates taken at random: there are few of "
-            "them, or the sources hold nothing like them."
-        )
-    elif sweep.span is not None:
-        low, high = sweep.span
-        said.append(
-            f"Alpha {shown_alpha(used.alpha)}, in use, is as good as any"
-            + (
-                f": from {shown_alpha(low)} to {shown_alpha(high)} it makes hardly a difference."
-                if low < high
-                else "."
-            )
-        )
-    elif used is None:
-        said.append(
-            f"Of the alphas that were looked at, {shown_alpha(best.alpha)} comes nearest to the held-back queries."
-        )
-    else:
-        worse = (
-            f"{used.energy.mean() / best.energy.mean() - 1:.0%} farther"
-            if len(used.energy)
-            else "not measured"
-        )
-        said.append(
-            f"Alpha {shown_alpha(best.alpha)} comes nearest to the held-back queries; {shown_alpha(used.alpha)}, in "
-            f"use, is {worse} by energy distance."
-        )
-    if sweep.chosen is None:
-        said.append(f"There are fewer than {sweep.size:,} examples: no alpha reaches the size.")
-    elif used is None:
-        said.append(
-            f"Alpha {shown_alpha(sweep.chosen)}, in use, gives neighbourhoods that are too large to be looked at here."
-        )
-    elif used.certain is None:
-        said.append(
-            f"In use, only {used.with_mass:,} examples have mass, fewer than the {sweep.size:,} asked for."
-        )
-    elif used.effective_size < sweep.size * (1 - 1e-6):
-        said.append(
-            f"In use, the effective size {used.effective_size:,.0f} is below the {sweep.size:,} examples asked for: "
-            'the sample holds what is hardly probable; alpha = "auto" avoids that.'
-        )
-    if sweep.telling and sweep.span is None and best.effective_size < sweep.size:
-        said.append(
-            f"At {shown_alpha(best.alpha)} the effective size is {best.effective_size:,.0f}, less than the "
+            f"At {shown_alpha(sweep.best.alpha)} the effective size is {sweep.best.effective_size:,.0f}, less than the "
             f"{sweep.size:,} asked for: ask for fewer there."
         )
     if sweep.left_out is not None:
@@ -173,6 +125,56 @@ def alpha_in_words(sweep: Sweep) -> list[str]:
             f"Between 0 and {shown_alpha(sweep.left_out)} neighbourhoods are too large to be looked at here."
         )
     return said
+
+
+def _best_in_words(sweep: Sweep) -> Iterator[str]:
+    """Which alpha held-back queries like best, and whether the one in use is as good."""
+    used, best = sweep.used, sweep.best
+    if sweep.folds == 1:
+        yield "There is one query: none can be held back to judge by."
+    elif best is None:
+        yield "No alpha gives enough examples in every part: ask for fewer, or add sources."
+    elif not sweep.telling:
+        yield (
+            "No alpha comes clearly nearer to the held-back queries than candidates taken at random: there are few of "
+            "them, or the sources hold nothing like them."
+        )
+    elif sweep.span is not None:
+        low, high = (shown_alpha(alpha) for alpha in sweep.span)
+        more = (
+            f": from {low} to {high} it makes hardly a difference." if sweep.span[0] < sweep.span[1] else "."
+        )
+        yield f"Alpha {shown_alpha(used.alpha)}, in use, is as good as any{more}"
+    elif used is None:
+        yield f"Of the alphas that were looked at, {shown_alpha(best.alpha)} comes nearest to the held-back queries."
+    else:
+        farther = (
+            f"{used.energy.mean() / best.energy.mean() - 1:.0%} farther"
+            if len(used.energy)
+            else "not measured"
+        )
+        yield (
+            f"Alpha {shown_alpha(best.alpha)} comes nearest to the held-back queries; {shown_alpha(used.alpha)}, in "
+            f"use, is {farther} by energy distance."
+        )
+
+
+def _use_in_words(sweep: Sweep) -> Iterator[str]:
+    """What is wrong with the alpha in use for the size that is asked for."""
+    used = sweep.used
+    if sweep.chosen is None:
+        yield f"There are fewer than {sweep.size:,} examples: no alpha reaches the size."
+    elif used is None:
+        yield (
+            f"Alpha {shown_alpha(sweep.chosen)}, in use, gives neighbourhoods that are too large to be looked at here."
+        )
+    elif used.certain is None:
+        yield f"In use, only {used.with_mass:,} examples have mass, fewer than the {sweep.size:,} asked for."
+    elif used.effective_size < sweep.size * (1 - 1e-6):
+        yield (
+            f"In use, the effective size {used.effective_size:,.0f} is below the {sweep.size:,} examples asked for: "
+            'the sample holds what is hardly probable; alpha = "auto" avoids that.'
+        )
 
 
 def scale_in_words(tasks: Sequence[TaskFindings], settings: Settings) -> list[str]:
