@@ -1,8 +1,9 @@
-"""What depends on what: every asset partition as a node, its upstream nodes, and why a node is stale.
+"""What depends on what: every asset partition as a node, and its upstream nodes.
 
 A node is written "asset" or "asset|partition"; the partition of ``query_neighbors`` is "source|task". The
 Dagster definitions draw the same graph (a test compares them); it stands here without Dagster so that `tsds
-status` answers at once. Making a node again is ``orchestration.refresh``.
+status` answers at once. What a node was made from, and why it is stale, is in ``provenance``; making it again is
+``orchestration.refresh``.
 """
 
 import json
@@ -26,7 +27,7 @@ from tsds_pipeline.settings import (
 from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.sql.models import Model, Models, load_models
 from tsds_pipeline.sql.relations import RELATIONS, made_by
-from tsds_pipeline.storage import Artifact, Header, artifact_path, content_hash, find_artifact
+from tsds_pipeline.storage import Artifact, artifact_path, content_hash, find_artifact
 
 # Raised when the same input would give another result.
 CODE_VERSIONS = {
@@ -69,8 +70,7 @@ class Observed:
     settings: dict[str, str]
     """Canonical text of the settings behind the input nodes."""
     versions: dict[str, str]
-    """Data versions of all nodes that ``start`` was made from, near and far, and the texts of their settings."""
-
+    """Data versions of the input nodes."""
     sql: Models
     """The SQL models, each of which is a node of its name."""
 
@@ -290,106 +290,6 @@ def node_path(base: Path, node: str) -> Path:
     return artifact_path(base, asset, partition or None)
 
 
-def header(
-    observed: Observed,
-    node: str,
-    made_from: Mapping[str, Artifact],
-    *content: object,
-    version: str | None = None,
-    **more: object,
-) -> Header:
-    """The header of what is about to be stored for ``node``.
-
-    ``made_from`` holds the artifacts that were read. The version covers ``content`` and, through the
-    versions of all inputs, whatever lies upstream of them; an asset at which an input that changed without
-    effect is to stop passes ``version``, a hash of its content (and settings) alone. The inputs name the direct
-    ones and those of CARRIED, which lie further up.
-    """
-    code = CODE_VERSIONS[node.partition("|")[0]]
-    inputs = {name: artifact.version for name, artifact in made_from.items()}
-    inputs |= {
-        name: observed.versions[name] for name in upstream(node, observed) if name in observed.versions
-    }
-    carried = CARRIED.get(node.partition("|")[0], ())
-    for artifact in made_from.values():
-        inputs |= {n: v for n, v in artifact.header.inputs.items() if n.partition("|")[0] in carried}
-    settings = {name: observed.settings[name] for name in inputs if name in observed.settings}
-    version = version or content_hash(code, inputs, *content)
-    return Header(version=version, code=code, inputs=inputs, settings=settings, **more)
-
-
-def model_header(
-    node: str, observed: Observed, versions: Mapping[str, str], failed_checks: Mapping[str, str] | None = None
-) -> Header:
-    """The header of the result of the model ``node``, made from what has ``versions``.
-
-    It is known before the result is: the version covers its SQL and the versions of its inputs.
-    """
-    code, model = code_version(node, observed), observed.models[node]
-    inputs = {name: versions[name] for name in upstream(node, observed) if name in versions}
-    settings = {name: observed.settings[name] for name in inputs if name in observed.settings}
-    notes = {"failed_checks": dict(failed_checks)} if failed_checks else {}
-    return Header(content_hash(model.file.text, inputs), code, inputs, settings, notes=notes)
-
-
-def stale_reasons(node: str, old: Header, observed: Observed, versions: Mapping[str, str]) -> list[str]:
-    """Why what ``old`` describes is not what ``node`` would be made from now; empty when it is fresh.
-
-    ``versions`` are the current data versions, of the upstream nodes at least. One plain phrase a reason.
-    """
-    asset = node.partition("|")[0]
-    reasons = [] if old.code == code_version(asset, observed) else [f"the code of {asset} changed"]
-    expected = upstream(node, observed)
-    optional = set(expected) - set(required(node, observed))
-    for name in expected:
-        if name in optional and name not in old.inputs and name not in versions:
-            continue
-        if name not in old.inputs:
-            reasons.append(f"{describe(name)} is new")
-        elif old.inputs[name] != versions.get(name):
-            reasons.append(_what_changed(name, old, observed))
-    gone = old.inputs.keys() - set(expected)
-    known = (*ALSO_READ.get(asset, ()), *CARRIED.get(asset, ()))
-    reasons += [f"{describe(name)} is gone" for name in sorted(gone) if name.partition("|")[0] not in known]
-    return reasons
-
-
-def require_same_versions(made_from: Mapping[str, Artifact]) -> None:
-    """Raise TsdsError where the artifacts do not belong together.
-
-    That is where one was made from another version of one beside it, or two from different versions of the settings
-    that decide vectors and densities.
-    """
-    seen = {name: artifact.version for name, artifact in made_from.items()}
-    for node, artifact in made_from.items():
-        for name, version in artifact.header.inputs.items():
-            if name in COMMON_SETTINGS:
-                seen.setdefault(name, version)
-            if seen.get(name, version) != version:
-                raise TsdsError(
-                    f"{describe(node)} was made from another version of {describe(name)} than what is beside it: "
-                    "it is being made again, or has to be; wait for that, or run `tsds refresh`"
-                )
-
-
-def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
-    """Data version of every node that ``start`` was made from, near and far, and the text of all their
-    settings.
-    """
-    versions: dict[str, str] = {}
-    settings: dict[str, str] = {}
-    waiting = [start]
-    while waiting:
-        made = waiting.pop()
-        settings |= made.settings
-        for name in made.inputs.keys() - versions.keys():
-            versions[name] = made.inputs[name]
-            artifact = None if name.partition("|")[0] in INPUT_ASSETS else stored(base, name)
-            # What has been replaced since says nothing about what was used.
-            waiting += [artifact.header] if artifact and artifact.version == versions[name] else []
-    return dict(sorted(versions.items())), dict(sorted(settings.items()))
-
-
 _READ_TO_JUDGE = (
     "selection_probabilities",
     "query_examples",
@@ -407,12 +307,6 @@ ALSO_READ = {
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }
-# Far inputs that a header names too, so that what does not belong together is noticed further down.
-CARRIED = {
-    "faiss_index": ("candidate_corpus", "encoder_settings"),
-    "selection_probabilities": ("query_examples",),
-}
-COMMON_SETTINGS = ("encoder_settings", "pool_settings")
 
 
 def keys_of(node: str) -> tuple[str | None, str | None]:
@@ -428,22 +322,3 @@ def describe(node: str) -> str:
     """``node`` for a person: query_neighbors[alpaca x bbh]."""
     asset, _, partition = node.partition("|")
     return f"{asset}[{partition.replace('|', ' x ')}]" if partition else asset
-
-
-def _what_changed(name: str, old: Header, observed: Observed) -> str:
-    if old.settings.get(name) == observed.settings.get(name):
-        return f"{describe(name)} changed"
-    before, now = (json.loads(texts.get(name, "{}")) for texts in (old.settings, observed.settings))
-    if name == "source_registry":
-        changes = [f"+{key}" for key in now if key not in before] + [
-            f"-{key}" for key in before if key not in now
-        ]
-        return "sources " + ", ".join(changes)
-    changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
-    # What counts only beside another setting comes and goes with that.
-    keys = sorted(changed & before.keys() & now.keys() or changed)
-    return ", ".join(f"{key} {_shown(before.get(key))} -> {_shown(now.get(key))}" for key in keys)
-
-
-def _shown(value: object) -> object:
-    return "unset" if value is None else value

@@ -10,15 +10,14 @@ from tsds_pipeline.graph import (
     chained,
     describe,
     input_versions,
-    model_header,
     node_path,
     nodes,
     reported,
     required,
-    stale_reasons,
     stored,
     upstream,
 )
+from tsds_pipeline.provenance import model_header, stale_reasons
 from tsds_pipeline.report.pages import PAGES, version_of
 from tsds_pipeline.stages.export import is_exported
 from tsds_pipeline.storage import Artifact, Attempt, read_attempt

@@ -12,10 +12,11 @@ from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.corpus import SourceRecords, empty_corpus, quarantine_problem, read_source
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
-from tsds_pipeline.graph import require_same_versions, stored
+from tsds_pipeline.graph import stored
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.settings import corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.index import build_index, index_factory, open_index

@@ -12,11 +12,12 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, texts_of_test_set
 from tsds_pipeline.core.baselines import METHODS
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import OF_POOL, describe, require_same_versions, stored
+from tsds_pipeline.graph import OF_POOL, describe, stored
 from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.report.comparison import write_comparison
 from tsds_pipeline.report.pages import comparison_path, page_path
 from tsds_pipeline.report.selection import TITLES, VERSIONS_SHOWN, Material, write_report

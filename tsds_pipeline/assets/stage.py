@@ -25,12 +25,12 @@ from tsds_pipeline.graph import (
     Observed,
     current_versions,
     describe,
-    header,
     input_versions,
     node_path,
 )
 from tsds_pipeline.orchestration.resources import REFRESH, ProjectResource
 from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.provenance import header
 from tsds_pipeline.settings import Settings
 from tsds_pipeline.status import FAILED, node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
@@ -178,7 +178,7 @@ class Stage:
         """The materialisation of this node: an artifact for the I/O manager, metadata for the UI.
 
         ``made_from`` are the artifacts that were read, by node; ``content`` and ``version`` as in
-        ``graph.header``. A failed check of ``check_results`` is in the notes; a blocking one is raised as
+        ``provenance.header``. A failed check of ``check_results`` is in the notes; a blocking one is raised as
         :class:`FailedCheckError`.
         """
         failed = {one.check_name: one.description for one in check_results if not one.passed}

@@ -12,9 +12,10 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries, read_test_texts
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, require_same_versions
+from tsds_pipeline.graph import Observed
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates

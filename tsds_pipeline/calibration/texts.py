@@ -9,7 +9,8 @@ import polars as pl
 from tsds_pipeline.calibration.edits import differ_by_an_edit
 from tsds_pipeline.core.sampling import permanent_random_numbers
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, require_same_versions, stored
+from tsds_pipeline.graph import Observed, stored
+from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.stages.index import SourceIndex, open_index
 from tsds_pipeline.storage import Artifact
 from tsds_pipeline.summary import texts_of

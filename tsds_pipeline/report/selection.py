@@ -14,8 +14,8 @@ import polars as pl
 
 from tsds_pipeline.core.arrays import spread_sample
 from tsds_pipeline.explain import Explainer, Explanation
-from tsds_pipeline.graph import lineage
 from tsds_pipeline.project import Project
+from tsds_pipeline.provenance import lineage
 from tsds_pipeline.report import pictures
 from tsds_pipeline.report.pages import page_path, svg, write_page
 from tsds_pipeline.stages.comparison import METRICS, OWN, Verdicts, mean_metrics, verdict_table

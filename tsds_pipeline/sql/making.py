@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, current_versions, describe, model_header, node_path, stored
+from tsds_pipeline.graph import Observed, current_versions, describe, node_path, stored
+from tsds_pipeline.provenance import model_header
 from tsds_pipeline.sql.lineage import sql_error
 from tsds_pipeline.sql.models import WARN, Check, Model
 from tsds_pipeline.sql.relations import file_literal, quoted

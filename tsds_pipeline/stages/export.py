@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from tsds_pipeline.graph import Observed, lineage
+from tsds_pipeline.graph import Observed
+from tsds_pipeline.provenance import lineage
 from tsds_pipeline.storage import Header, write_atomically
 
 _VERSIONS_OF = ("tsds-pipeline", "numpy", "faiss-cpu", "polars", "torch", "sentence-transformers", "dagster")

@@ -15,7 +15,8 @@ import polars as pl
 from tsds_pipeline.core.arrays import all_distances
 from tsds_pipeline.core.neighbors import Neighbors, sort_rows
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, require_same_versions, stored
+from tsds_pipeline.graph import Observed, describe, stored
+from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.stages.index import SourceIndex, open_index
 from tsds_pipeline.stages.neighbors import DEPTH
 from tsds_pipeline.storage import Artifact
