@@ -93,8 +93,8 @@ def new_task(root: Path) -> None:
 
 
 def one_source(size: Size) -> int:
-    """A source that changed: its chain, all densities, the pool, neighbours where densities moved, all samples."""
-    return 3 + size.sources + 1 + size.tasks * (1 + size.moved + 2)
+    """A source that changed: its chain, all densities, the pool, its map, neighbours where densities moved, all samples, reports."""
+    return 3 + size.sources + 2 + size.tasks * (1 + size.moved + 3)
 
 
 CHANGES = [
@@ -105,9 +105,9 @@ CHANGES = [
         lambda root: replace(queries(root, "graphs"), '"text": "', '"text": "  '),
         lambda size: 1,
     ),
-    Change("one task's query set", add_query, lambda size: 2 + size.sources + 2),
-    Change("one task's alpha", lambda root: add_setting(root, "tasks.graphs", "alpha = 0.3"), lambda size: 2),
-    Change("one task's seed", lambda root: add_setting(root, "tasks.graphs", "seed = 7"), lambda size: 1),
+    Change("one task's query set", add_query, lambda size: 2 + size.sources + 3),
+    Change("one task's alpha", lambda root: add_setting(root, "tasks.graphs", "alpha = 0.3"), lambda size: 3),
+    Change("one task's seed", lambda root: add_setting(root, "tasks.graphs", "seed = 7"), lambda size: 2),
     Change("append to one source", lambda root: append(root, "networkx", NEW), one_source),
     Change("append of a text that another source has", copy_of_another, one_source),
     Change(
@@ -116,19 +116,19 @@ CHANGES = [
     Change(
         "a source removed",
         lambda root: (root / "sources" / "websockets.jsonl").unlink(),
-        lambda size: size.sources - 1 + 1 + size.tasks * (size.moved + 2),
+        lambda size: size.sources - 1 + 2 + size.tasks * (size.moved + 3),
     ),
     Change(
         "kernel radius",
         lambda root: add_setting(root, "pool", "kernel_radius = 0.2"),
-        lambda size: size.sources + 1 + size.tasks * (size.sources + 2),
+        lambda size: size.sources + 1 + size.tasks * (size.sources + 3),
     ),
-    Change("a task added", new_task, lambda size: 2 + size.sources + 2),
+    Change("a task added", new_task, lambda size: 2 + size.sources + 3),
     Change("a task removed", lambda root: shutil.rmtree(root / "tasks" / "graphs"), lambda size: 0),
     Change(
         "encoder (max_tokens)",
         lambda root: add_setting(root, "encoder", "max_tokens = 64"),
-        lambda size: 3 * size.sources + 1 + size.tasks * (1 + size.sources + 2),
+        lambda size: 3 * size.sources + 2 + size.tasks * (1 + size.sources + 3),
     ),
 ]
 
