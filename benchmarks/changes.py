@@ -93,7 +93,7 @@ def new_task(root: Path) -> None:
 
 
 def one_source(size: Size) -> int:
-    """A changed source: its chain, all densities, the pool, its map, neighbours where densities moved, samples, reports."""
+    """A changed source: its chain, all densities, pool, map, neighbours where densities moved, samples, reports."""
     return 3 + size.sources + 2 + size.tasks * (1 + size.moved + 3)
 
 
