@@ -21,7 +21,7 @@ from tsds_pipeline.settings import (
     load_settings,
 )
 
-TABLES = "tables: corpus, dagster, encoder, pool, selection, sources, tasks"
+TABLES = "tables: corpus, dagster, encoder, encoders, pool, selection, sources, tasks"
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
     "(*, ? and ** allowed)"

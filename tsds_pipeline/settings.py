@@ -25,9 +25,10 @@ from pydantic import (
 )
 
 from tsds_pipeline.addresses import check_address
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
-from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, undecodable
+from tsds_pipeline.node_names import DEFAULT_ENCODER
+from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, nearest, undecodable
 
 
 def _as_list(value: object) -> object:
@@ -138,11 +139,22 @@ class EncoderSettings(_Table):
     normalize: bool = Field(True, description="true or false")
     field: Text = Field("embedding", description="the name of the field that holds precomputed vectors")
 
+    @property
+    def vector_field(self) -> str | None:
+        """The field of a record that holds its vector; None when this encodes texts."""
+        return self.field if self.kind == "precomputed" else None
+
     @model_validator(mode="after")
     def _one_precision(self) -> Self:
         if self.backend == "onnx" and (self.dtype != "float32" or self.device not in (None, "cpu")):
             raise ValueError('backend = "onnx" is 8-bit on a CPU: leave out dtype and device')
         return self
+
+
+class NamedEncoderSettings(EncoderSettings):
+    """[encoders.NAME]: a further encoder, for the tasks that name it."""
+
+    kernel_radius: Positive | None = Field(None, description="a finite number above 0")
 
 
 class PoolSettings(_Table):
@@ -176,6 +188,7 @@ class SelectionSettings(_Table):
     max_neighbors: Count | None = Field(None, description="a whole number from 1")
     redraw: bool = Field(False, description="true or false")
     report: bool = Field(True, description="true or false")
+    encoder: Text = Field(DEFAULT_ENCODER, description='"default" or the name of a table [encoders.NAME]')
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
@@ -228,6 +241,8 @@ class ResolvedTask:
     """Whether the schedule `redraw` draws a fresh sample."""
     report: bool
     """Whether a refresh makes the report."""
+    encoder: str
+    """DEFAULT_ENCODER or the name of a table of [encoders]."""
     sources: tuple[str, ...] | None
     """Sorted; None means all of them."""
     exclude: tuple[str, ...]
@@ -257,6 +272,7 @@ class Settings(_Table):
     """The whole of tsds.toml."""
 
     encoder: EncoderSettings = EncoderSettings()
+    encoders: dict[Key, NamedEncoderSettings] = {}
     pool: PoolSettings = PoolSettings()
     corpus: CorpusSettings = CorpusSettings()
     selection: SelectionSettings = SelectionSettings()
@@ -266,8 +282,52 @@ class Settings(_Table):
 
     @property
     def vector_field(self) -> str | None:
-        """The field of a record that holds its precomputed vector; None when vectors are encoded."""
-        return self.encoder.field if self.encoder.kind == "precomputed" else None
+        """The field of a candidate that holds its vector; None when no encoder takes any."""
+        every = (self.encoder, *self.encoders.values())
+        return next((one.vector_field for one in every if one.vector_field), None)
+
+    def with_encoder(self, name: str) -> "Settings":
+        """The same with the encoder ``name`` as the default one, and with its kernel radius."""
+        if name == DEFAULT_ENCODER:
+            return self
+        chosen = self.encoders[name]
+        radius = self.pool.kernel_radius if chosen.kernel_radius is None else chosen.kernel_radius
+        others = {key: encoder for key, encoder in self.encoders.items() if key != name}
+        return self.model_copy(
+            update={
+                "encoder": chosen,
+                "encoders": {**others, DEFAULT_ENCODER: self.encoder},
+                "pool": self.pool.model_copy(update={"kernel_radius": radius}),
+            }
+        )
+
+    def for_task(self, task: str) -> "Settings":
+        """The same with the encoder of ``task`` as the default one."""
+        return self.with_encoder(self.resolved_task(task).encoder)
+
+    @model_validator(mode="after")
+    def _known_encoders(self) -> Self:
+        if DEFAULT_ENCODER in self.encoders:
+            raise ValueError(
+                f"[encoders.{DEFAULT_ENCODER}]: the default encoder is [encoder]: write it there"
+            )
+        fields = {one.vector_field for one in (self.encoder, *self.encoders.values())} - {None}
+        if len(fields) > 1:
+            raise ValueError(
+                f"[encoders]: one field holds the vectors of all records, found {', '.join(sorted(fields))}: "
+                'keep one encoder of the kind "precomputed"'
+            )
+        for where, table in (
+            ("selection", self.selection),
+            *((f"tasks.{k}", t) for k, t in self.tasks.items()),
+        ):
+            if table.encoder not in (DEFAULT_ENCODER, *self.encoders):
+                there = ", ".join(self.encoders) or "none"
+                raise ValueError(
+                    f'[{where}] encoder = "{printable(table.encoder)}": there is no table '
+                    f"[encoders.{printable(table.encoder)}]{nearest(table.encoder, self.encoders)}; there are: {there}"
+                )
+        return self
 
     def resolved_task(self, task: str) -> ResolvedTask:
         """The settings of ``task``, whether or not it has a table of its own."""
@@ -318,8 +378,8 @@ def _canonical(**values: object) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _vector_field(settings: Settings) -> dict[str, str]:
-    return {} if settings.vector_field is None else {"field": settings.vector_field}
+def _with_vectors(field: str | None) -> dict[str, str]:
+    return {} if field is None else {"field": field}
 
 
 def pool_part(settings: Settings) -> str:
@@ -347,14 +407,17 @@ def corpus_part(settings: Settings, source: str) -> str:
     max_chars, max_quarantined = corpus_limits(settings, source)
     text = settings.sources.get(source, SourceSettings()).text
     return _canonical(
-        text=text, max_chars=max_chars, max_quarantined=max_quarantined, **_vector_field(settings)
+        text=text,
+        max_chars=max_chars,
+        max_quarantined=max_quarantined,
+        **_with_vectors(settings.vector_field),
     )
 
 
 def query_part(settings: Settings, task: str) -> str:
     """What decides the query records of ``task``, beside its files."""
-    text = settings.resolved_task(task).text
-    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_vector_field(settings))
+    text, field = settings.resolved_task(task).text, settings.for_task(task).encoder.vector_field
+    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_with_vectors(field))
 
 
 def solver_part(settings: Settings, task: str) -> str:

@@ -91,10 +91,11 @@ def _every(found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
 def _grouped(observed: "Observed", found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
     """A row for each source, the pool, each task and SQL: its worst state, and why or how large it is."""
     from tsds_pipeline.graph import BY_SOURCE, is_model
+    from tsds_pipeline.node_names import split_name
 
     groups: dict[str, list[NodeStatus]] = {f"source {key}": [] for key in observed.sources}
     for one in found:
-        asset, _, key = one.node.partition("|")
+        _, asset, key = split_name(one.node)
         name = f"source {key}" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}" if key else "pool"
         groups.setdefault("sql" if is_model(one.node) else name, []).append(one)
     for name, members in groups.items():

@@ -32,12 +32,18 @@ from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
 _NAMED = 5
 
 
-def condition(root: str | None) -> dg.AutomationCondition:
-    """The automation condition of every asset of the pipeline on the project folder ``root``."""
+def condition(root: str | None, encoders: int = 1) -> dg.AutomationCondition:
+    """The automation condition of every asset of the pipeline on the project folder ``root``.
+
+    Of several ``encoders`` a task depends on one, which only ``Due`` knows.
+    """
     automation = dg.AutomationCondition
     # Not "all passed": a check that was never evaluated, as where Dagster's history was deleted, holds up nothing.
     failed = automation.any_checks_match(automation.check_failed(), blocking_only=True)
-    return Due(root) & ~automation.in_progress() & ~automation.any_deps_match(failed)
+    upstream = automation.any_deps_match(failed)
+    if encoders > 1:
+        upstream = upstream.ignore(dg.AssetSelection.groups("candidates"))
+    return Due(root) & ~automation.in_progress() & ~upstream
 
 
 def model_condition(root: str | None) -> dg.AutomationCondition:
