@@ -173,4 +173,4 @@ def _other_encoders(folder: Path, observed: Observed) -> Iterator[Garbage]:
     }
     for path in _entries(folder):
         if path not in used:
-            yield Garbage(path, "vectors of an encoder that is not in use")
+            yield Garbage(path, "vectors of another encoder")

@@ -33,6 +33,7 @@ from tsds_pipeline.node_names import node_name, split_name
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
+from tsds_pipeline.orchestration.sqlite_engines import kept_engines
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, due_models, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
@@ -299,4 +300,5 @@ def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
         # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
         for database in home.rglob("*.db"):
             held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
+        held.enter_context(kept_engines(instance))
         yield instance
