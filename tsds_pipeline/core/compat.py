@@ -224,7 +224,7 @@ def _check_nearest(shares: np.ndarray, m: int) -> None:
         raise ValueError(
             f"queries[{row}]: at this alpha its nearest candidate alone would take {shares[row]:.4g} times what the "
             f"query has to give{_others(int(over.sum()))}; the public script stops there with a failed assertion. "
-            "Lower alpha or raise distance_scale; the optimum itself, as `select` finds it, exists for every alpha"
+            "Lower alpha, raise distance_scale, or select without compat, which has a plan for every alpha"
         )
 
 
