@@ -86,6 +86,10 @@ def _valid_owner(owner: str) -> str:
     return owner
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 def _valid_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"a key has {KEY_RULE}")
@@ -109,6 +113,13 @@ Paths = Annotated[
     tuple[Text, ...],
     BeforeValidator(_as_list),
     AfterValidator(_usable_paths),
+    Field(min_length=1, strict=False),
+]
+
+Formats = Annotated[
+    tuple[Literal["jsonl", "parquet"], ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_each_once),
     Field(min_length=1, strict=False),
 ]
 
@@ -240,6 +251,15 @@ class ResolvedTask:
         return tuple(sorted(allowed - set(self.exclude)))
 
 
+class ExportSettings(_Table):
+    """[export]: what a trainer gets. It decides no sample, only how that is written."""
+
+    format: Formats = Field(("jsonl",), description='"jsonl" or "parquet", or a list of both')
+    layout: Literal["original", "chat"] = Field("original", description='"original" or "chat"')
+    shard_rows: Count | None = Field(None, description="a whole number from 1")
+    weights: bool = Field(False, description="true or false")
+
+
 class DagsterSettings(_Table):
     """[dagster]: when things happen by themselves. It decides no result; read when Dagster loads the project."""
 
@@ -260,6 +280,7 @@ class Settings(_Table):
     pool: PoolSettings = PoolSettings()
     corpus: CorpusSettings = CorpusSettings()
     selection: SelectionSettings = SelectionSettings()
+    export: ExportSettings = ExportSettings()
     dagster: DagsterSettings = DagsterSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
