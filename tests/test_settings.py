@@ -14,6 +14,7 @@ from tsds_pipeline.settings import (
     CorpusSettings,
     DagsterSettings,
     EncoderSettings,
+    ExportSettings,
     PoolSettings,
     SelectionSettings,
     Settings,
@@ -234,6 +235,10 @@ REACH = [
     ("sources.a", 'text = "{x}"', {"corpus a"}),
     ("sources.a", "max_chars = 9", {"corpus a"}),
     ("sources.a", "max_quarantined = 0.5", {"corpus a"}),
+    ("export", 'format = "parquet"', set()),
+    ("export", 'layout = "chat"', set()),
+    ("export", "shard_rows = 9", set()),
+    ("export", "weights = true", set()),
     ("dagster", 'refresh = "0 4 * * *"', set()),
     ("dagster", 'redraw = "@weekly"', set()),
     ("dagster", 'timezone = "Europe/Berlin"', set()),
@@ -248,6 +253,7 @@ MODELS = {
     "selection": SelectionSettings,
     "tasks.t": TaskSettings,
     "sources.a": SourceSettings,
+    "export": ExportSettings,
     "dagster": DagsterSettings,
 }
 

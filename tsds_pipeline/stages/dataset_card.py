@@ -50,11 +50,10 @@ class Part:
 
 def dataset_card(task: str, manifest: Mapping[str, Any], parts: Sequence[Part], sample: pl.DataFrame) -> str:
     """The card of the export of ``task`` with this ``manifest``, of which ``parts`` are the configurations."""
-    shown = _configurations(parts)
-    header = yaml.safe_dump(_header(shown), sort_keys=False, allow_unicode=True, width=120)
+    header = yaml.safe_dump(_header(parts), sort_keys=False, allow_unicode=True, width=120)
     others = "".join(
         f'\n{part.name.replace("-", "_")} = load_dataset("exports/{task}", "{part.name}", split="train")'
-        for part in shown[1:]
+        for part in parts[1:]
     )
     loading = f'dataset = load_dataset("exports/{task}", split="train"){others}'
     plain = manifest["export"]["layout"] == "original"
@@ -68,7 +67,7 @@ def dataset_card(task: str, manifest: Mapping[str, Any], parts: Sequence[Part], 
         _code("python", f"from datasets import load_dataset\n\n{loading}"),
         _table(
             ("configuration", "rows", "what"),
-            [(f"`{part.name}`", _rows(part, manifest), _meaning(part)) for part in shown],
+            [(f"`{part.name}`", _rows(part, manifest), _meaning(part)) for part in parts],
         ),
         "## Where they come from",
         _table(
@@ -101,30 +100,23 @@ def dataset_card(task: str, manifest: Mapping[str, Any], parts: Sequence[Part], 
     return "\n\n".join(sections) + "\n"
 
 
-def _configurations(parts: Sequence[Part]) -> list[Part]:
-    """``parts``, the first of which is the default, and all epochs one after the other."""
-    epochs = [part for part in parts if part.name.startswith("epoch-")]
-    whole = Part("epochs", tuple(file for part in epochs for file in part.files), epochs[0].types)
-    return [*parts, *([whole] if len(epochs) > 1 else [])]
-
-
-def _header(shown: Sequence[Part]) -> dict[str, Any]:
+def _header(parts: Sequence[Part]) -> dict[str, Any]:
     """What `load_dataset` goes by: each part a configuration with one split, and the types of its fields."""
     return {
         "configs": [
             {
                 "config_name": part.name,
-                **({"default": True} if part is shown[0] else {}),
+                **({"default": True} if part is parts[0] else {}),
                 "data_files": [{"split": "train", "path": _read(part)}],
             }
-            for part in shown
+            for part in parts
         ],
         "dataset_info": [
             {
                 "config_name": part.name,
                 "features": [{"name": name, **feature(dtype)} for name, dtype in part.types.items()],
             }
-            for part in shown
+            for part in parts
         ],
     }
 
@@ -140,8 +132,6 @@ def _rows(part: Part, manifest: Mapping[str, Any]) -> str:
 
 
 def _meaning(part: Part) -> str:
-    if part.name == "epochs":
-        return "all epochs, one after the other: train on it once, unshuffled"
     if part.name.startswith("epoch-"):
         return f"the sample for epoch {part.name.removeprefix('epoch-')}"
     return "all candidates with mass, each once, with a weight (1 on average) for a loss that counts by it"

@@ -60,7 +60,18 @@ def typed_column(name: str, values: Sequence[Any], dtype: pl.DataType | None) ->
     if dtype is None:
         texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
         return pl.Series(name, texts, dtype=pl.String)
-    return pl.Series(name, values, dtype=dtype)
+    return pl.Series(name, [_conformed(value, dtype) for value in values], dtype=dtype)
+
+
+def _conformed(value: Any, dtype: pl.DataType) -> Any:
+    """``value`` with floats for whole numbers among floats, and every field of its objects: all of one form."""
+    if value is None:
+        return None
+    if isinstance(dtype, pl.List):
+        return [_conformed(item, dtype.inner) for item in value]
+    if isinstance(dtype, pl.Struct):
+        return {field.name: _conformed(value.get(field.name), field.dtype) for field in dtype.fields}
+    return float(value) if dtype == pl.Float64 else value
 
 
 def feature(dtype: pl.DataType | None) -> dict[str, Any]:
