@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from tsds_pipeline.addresses import check_address
+from tsds_pipeline.addresses import REMOTE, WEB, check_address, protocol_of
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
 from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, undecodable
@@ -41,6 +41,15 @@ def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
         if "://" in path:
             check_address(path)
     return paths
+
+
+def _usable_address(address: str) -> str:
+    if not REMOTE.match(address) or protocol_of(address) in WEB:
+        raise ValueError('not the address of a store that can be written to, as "s3://bucket/folder" is')
+    if re.search(r"[*?]", address):
+        raise ValueError("a folder is written without * and ?")
+    check_address(address)
+    return address
 
 
 def _valid_template(template: str) -> str:
@@ -104,6 +113,7 @@ Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Template = Annotated[Text, AfterValidator(_valid_template)]
 Cron = Annotated[str, AfterValidator(_valid_cron)]
+Address = Annotated[Text, AfterValidator(_usable_address)]
 TimeZone = Annotated[str, AfterValidator(_valid_timezone)]
 Owner = Annotated[str, AfterValidator(_valid_owner)]
 Key = Annotated[str, AfterValidator(_valid_key)]
@@ -260,6 +270,14 @@ class ExportSettings(_Table):
     weights: bool = Field(False, description="true or false")
 
 
+class StorageSettings(_Table):
+    """[storage]: where results are kept beside this folder. It decides no result."""
+
+    url: Address | None = Field(
+        None, description='the address of a folder on object storage, as in "s3://bucket/folder"'
+    )
+
+
 class DagsterSettings(_Table):
     """[dagster]: when things happen by themselves. It decides no result; read when Dagster loads the project."""
 
@@ -281,6 +299,7 @@ class Settings(_Table):
     corpus: CorpusSettings = CorpusSettings()
     selection: SelectionSettings = SelectionSettings()
     export: ExportSettings = ExportSettings()
+    storage: StorageSettings = StorageSettings()
     dagster: DagsterSettings = DagsterSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
