@@ -19,6 +19,7 @@ from tsds_pipeline.settings import (
     SelectionSettings,
     Settings,
     SourceSettings,
+    StorageSettings,
     TaskSettings,
     corpus_limits,
     corpus_part,
@@ -239,6 +240,7 @@ REACH = [
     ("export", 'layout = "chat"', set()),
     ("export", "shard_rows = 9", set()),
     ("export", "weights = true", set()),
+    ("storage", 'url = "s3://bucket/folder"', set()),
     ("dagster", 'refresh = "0 4 * * *"', set()),
     ("dagster", 'redraw = "@weekly"', set()),
     ("dagster", 'timezone = "Europe/Berlin"', set()),
@@ -254,6 +256,7 @@ MODELS = {
     "tasks.t": TaskSettings,
     "sources.a": SourceSettings,
     "export": ExportSettings,
+    "storage": StorageSettings,
     "dagster": DagsterSettings,
 }
 

@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +82,7 @@ class Mirror:
 
         Raises :class:`TsdsError`, with all that came so far in place, where the store does not answer.
         """
-        with self._state() as state, self._explained():
+        with self._state() as state, _explained(self.url):
             for look in range(_MOST_LOOKS):
                 there = self._listed()
                 try:
@@ -94,7 +94,7 @@ class Mirror:
 
     def push(self) -> Moved:
         """Take there what was written, or deleted, here since the last time. TsdsError where that cannot be done."""
-        with self._state() as state, self._explained():
+        with self._state() as state, _explained(self.url):
             here = self._here()
             changed = [name for name, stat in here.items() if not _is_same(state.get(name), stat)]
             gone = [name for name in state if name not in here]
@@ -196,11 +196,6 @@ class Mirror:
                     text = json.dumps({"url": self.url, "files": state}, indent=0, sort_keys=True)
                     write_atomically(path, lambda target: target.write_text(text, "utf-8"))
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        with explained(WHERE, self.url):
-            yield
-
 
 class _Lock:
     """The object that says which machine works at ``mirror``: a lease that its holder renews.
@@ -226,7 +221,7 @@ class _Lock:
 
     def require_free(self) -> None:
         """TsdsError while another machine has it."""
-        with explained(WHERE, self._mirror.url):
+        with _explained(self._mirror.url):
             found = self._read()
         if self._is_anothers(found):
             raise self._busy(found)
@@ -242,7 +237,7 @@ class _Lock:
         """TsdsError where another machine has taken it, as it may once it could not be renewed for too long."""
         if time.monotonic() - self._renewed < LEASE_SECONDS:
             return
-        with explained(WHERE, self._mirror.url):
+        with _explained(self._mirror.url):
             found = self._read()
         if not self._is_ours(found):
             raise TsdsError(
@@ -251,7 +246,7 @@ class _Lock:
 
     def _try(self) -> dict[str, Any] | None:
         """Take it, or say who has it."""
-        with explained(WHERE, self._mirror.url):
+        with _explained(self._mirror.url):
             # Servers there are that take no notice of the condition on which an object is created.
             found = self._read()
             if self._is_anothers(found):
@@ -368,6 +363,10 @@ def exchange(project: Project) -> None:
         _Lock(mirror).require_free()
         mirror.pull()
         mirror.push()
+
+
+def _explained(url: str) -> AbstractContextManager[None]:
+    return explained(WHERE, url, doing="used")
 
 
 def _in_order(names: Iterable[str]) -> dict[int, list[str]]:

@@ -220,7 +220,7 @@ def identity_of(where: str, address: str, info: dict[str, Any]) -> str:
 
 
 @contextmanager
-def explained(where: str, address: str, remember: bool = False) -> Iterator[None]:
+def explained(where: str, address: str, remember: bool = False, doing: str = "read") -> Iterator[None]:
     """Turns whatever goes wrong with ``address`` into a :class:`TsdsError`."""
     name, server = f'{where}: "{printable(address)}"', server_of(address)
     since, reason = _failed_slowly.get(server, (0.0, ""))
@@ -232,7 +232,7 @@ def explained(where: str, address: str, remember: bool = False) -> Iterator[None
     except TsdsError:
         raise
     except Exception as error:  # each protocol has a library with errors of its own
-        reason = _reason(error, address)
+        reason = _reason(error, address, doing)
         if remember and time.monotonic() - started > SLOW_S and not _is_answer(error):
             _failed_slowly[server] = (time.monotonic(), reason)
         raise TsdsError(f"{name}: {reason}") from None
@@ -244,7 +244,7 @@ def _is_answer(error: Exception) -> bool:
     return about_it or getattr(error, "status", None) is not None
 
 
-def _reason(error: Exception, address: str) -> str:
+def _reason(error: Exception, address: str, doing: str) -> str:
     """What went wrong and what to do about it."""
     status = getattr(error, "status", None)
     words = printable(without_secrets((str(error).strip() or type(error).__name__).splitlines()[0]))
@@ -263,7 +263,9 @@ def _reason(error: Exception, address: str) -> str:
         return f"the server answers with status {status}: try again later, or correct the address"
     if isinstance(error, TimeoutError):
         words = "no answer in time"
-    return f"cannot be read ({words}): see whether the address is right and the server up, then refresh again"
+    return (
+        f"cannot be {doing} ({words}): see whether the address is right and the server up, then refresh again"
+    )
 
 
 def _missing_module(error: BaseException | None) -> str | None:
