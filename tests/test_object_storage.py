@@ -161,6 +161,29 @@ def test_another_machine_that_succeeded_ends_the_note_of_a_failure(copy):
     assert sorted(files(b)) == ["storage/sampled_subset/t0.parquet", "storage/sampled_subset/t1.attempt.json"]
 
 
+def test_what_is_replaced_while_it_is_uploaded_is_left_to_the_next_time(copy, monkeypatch):
+    a, b = copy("a"), copy("b")
+    payload, table = "storage/kde_densities/s0.vectors-1.npy", "storage/kde_densities/s0.parquet"
+    write(a, payload, table)
+    mirror(a).push()
+    write(a, table, text="2")
+    upload = Mirror._upload
+
+    def replaced(self, names, here):
+        write(a, payload.replace("-1", "-3"), table, text="for the third time")
+        (a.root / payload).unlink()
+        return upload(self, names, here)
+
+    with monkeypatch.context() as late:
+        late.setattr(Mirror, "_upload", replaced)
+        assert mirror(a).push() == (0, 0)
+    mirror(b).pull()
+    assert payload in files(b), "the table that is there names it still"
+    assert mirror(a).push() == (2, 1)
+    mirror(b).pull()
+    assert files(b) == files(a)
+
+
 @pytest.mark.parametrize("uploads", range(len(RESULTS)))
 def test_an_upload_that_breaks_leaves_no_table_without_its_payload(copy, requests, bucket, uploads):
     a, b = copy("a"), copy("b")
@@ -212,7 +235,14 @@ def test_what_is_replaced_while_it_is_read_is_looked_at_again(copy, monkeypatch)
 
 def test_names_that_lead_out_of_the_project_are_passed_over(copy, bucket):
     a = copy("a")
-    for name in ("storage/../../x.parquet", "storage/a/../../../y.parquet", "other/z.parquet", ".z"):
+    for name in (
+        "storage/",
+        "storage/kde_densities/",
+        "storage/../../x.parquet",
+        "storage/a/../../../y.parquet",
+        "other/z.parquet",
+        ".z",
+    ):
         bucket.put(f"team/project/{name}", b"bad")
     mirror(a).pull()
     assert files(a) == {}
@@ -328,6 +358,21 @@ class TestProblems:
         (a.root / "tsds.toml").write_text('[storage]\nurl = "s3://no-such-bucket-here/x"\n')
         with pytest.raises(TsdsError, match="correct the address"):
             held(Project.load(a.root)).__enter__()
+
+    @pytest.mark.parametrize(
+        ("url", "problem"),
+        [
+            ("abfs://container/x", "needs a package that is not installed .*: pip install adlfs"),
+            ("nosuch://folder", "cannot be used .*not known"),
+        ],
+    )
+    def test_a_store_that_cannot_be_opened(self, copy, url, problem):
+        a = copy("a")
+        (a.root / "tsds.toml").write_text(f'[storage]\nurl = "{url}"\n')
+        with pytest.raises(TsdsError, match=problem):
+            held(Project.load(a.root)).__enter__()
+        with pytest.raises(TsdsError, match=problem):
+            mirror(Project.load(a.root)).pull()
 
     def test_results_that_nobody_made(self, copy):
         with pytest.raises(TsdsError, match='task "t0" has no result yet'):

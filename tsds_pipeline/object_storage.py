@@ -12,6 +12,7 @@ files, the SQL warehouse, and Dagster's history. How addresses and errors are tr
 
 import fcntl
 import json
+import logging
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +41,7 @@ LEASE_SECONDS = 600.0
 PUSH_SECONDS = 30.0
 """What a long refresh made is uploaded so often, between two results."""
 _MOST_LOOKS = 3
+_BATCH = 64  # files that are under way together
 _EXCLUSIVE = ("s3", "s3a")
 _EXPORTED = re.compile(r"exports/[^/]+/(manifest\.json|README\.md|(epoch-|weighted)[^/]*\.(jsonl|parquet))")
 _REPORTED = re.compile(r"reports/[^/]+\.html")
@@ -46,6 +49,7 @@ _OF_THIS_MACHINE = re.compile(
     r"storage/(file-hashes\.json|warehouse\.duckdb.*|remote/.*|.*\.attempt\.json|.*\.damaged)"
 )
 
+logger = logging.getLogger(__name__)
 _held: dict[Path, "_Held"] = {}
 
 
@@ -93,30 +97,41 @@ class Mirror:
         raise AssertionError
 
     def push(self) -> Moved:
-        """Take there what was written, or deleted, here since the last time. TsdsError where that cannot be done."""
+        """Take there what was written, or deleted, here since the last time. TsdsError where that cannot be done.
+
+        What is replaced meanwhile, by a run of Dagster, is left to the next time, and deletions with it.
+        """
         with self._state() as state, _explained(self.url):
             here = self._here()
             changed = [name for name, stat in here.items() if not _is_same(state.get(name), stat)]
             gone = [name for name in state if name not in here]
             if not (changed or gone):
                 return Moved(0, 0)
+            sent = self._upload(changed, here)
+            gone = gone if len(sent) == len(changed) else []
             fs, base = opened(self.url)
-            with progress_bar(f"uploading to {self.url}", lambda _: None) as progress:
-                done = 0
-                for _, names in sorted(_in_order(changed).items()):
-                    for batch in _batches([name for name in names if (self.root / name).is_file()]):
-                        fs.put([str(self.root / n) for n in batch], [f"{base}/{n}" for n in batch])
-                        progress(done := done + len(batch), len(changed))
-            if gone:
-                _remove(fs, [f"{base}/{name}" for name in gone])
+            _remove(fs, [f"{base}/{name}" for name in gone])
             there = self._listed()
-            for name in changed:
+            for name in sent:
                 size, mtime_ns = here[name]
-                if name in there and there[name][1] == size:  # else it was replaced here while it was read
+                if name in there and there[name][1] == size:
                     state[name] = _Synced(there[name][0], size, mtime_ns)
             for name in gone:
                 del state[name]
-            return Moved(len(changed), len(gone))
+            return Moved(len(sent), len(gone))
+
+    def _upload(self, names: Sequence[str], here: Mapping[str, tuple[int, int]]) -> list[str]:
+        """Those of ``names`` that are still as they were seen ``here``, in order; which they were."""
+        fs, base = opened(self.url)
+        sent: list[str] = []
+        with progress_bar(f"uploading to {self.url}", logger.info) as progress:
+            for batch in _batches(names):
+                same = [name for name in batch if _stat(self.root / name) == here[name]]
+                if same:
+                    fs.put([str(self.root / name) for name in same], [f"{base}/{name}" for name in same])
+                sent += same
+                progress(len(sent), len(names))
+        return sent
 
     def _bring(self, state: dict[str, _Synced], there: Mapping[str, tuple[str, int]]) -> Moved:
         here = self._here()
@@ -125,28 +140,34 @@ class Mirror:
         ]
         gone = [name for name in state if name not in there]
         fs, base = opened(self.url)
-        with progress_bar(f"downloading from {self.url}", lambda _: None) as progress:
+        with progress_bar(f"downloading from {self.url}", logger.info) as progress:
             done = 0
-            for _, names in sorted(_in_order(new).items()):
-                for batch in _batches(names):
-                    self._download(fs, base, batch)
-                    for name in batch:
-                        state[name] = _Synced(*there[name], (self.root / name).stat().st_mtime_ns)
-                    progress(done := done + len(batch), len(new))
+            for batch in _batches(new):
+                self._download(fs, base, batch, there)
+                for name in batch:
+                    state[name] = _Synced(*there[name], (self.root / name).stat().st_mtime_ns)
+                progress(done := done + len(batch), len(new))
         for name in gone:
             # What was made again here meanwhile is taken there by the next push.
             if _is_same(state.pop(name), here.get(name)):
                 (self.root / name).unlink(missing_ok=True)
         return Moved(len(new), len(gone))
 
-    def _download(self, fs: Any, base: str, names: Sequence[str]) -> None:
-        """All of ``names`` at once, each to a file beside its place, and then into it."""
+    def _download(
+        self, fs: Any, base: str, names: Sequence[str], there: Mapping[str, tuple[str, int]]
+    ) -> None:
+        """All of ``names`` at once, each to a file beside its place, and then into it.
+
+        FileNotFoundError where one is not what was seen ``there`` any more.
+        """
         beside = [
             path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in map(self._path, names)
         ]
         try:
             fs.get([f"{base}/{name}" for name in names], [str(path) for path in beside])
             for name, path in zip(names, beside, strict=True):
+                if path.stat().st_size != there[name][1]:
+                    raise FileNotFoundError(f"{name} is not as long as it was listed")
                 os.replace(path, self.root / name)
                 if name.endswith(SUFFIX):
                     attempt_path(self.root / name).unlink(missing_ok=True)  # another machine succeeded
@@ -163,20 +184,19 @@ class Mirror:
         """Size and time of change (ns) of every file of ours here."""
         found = {}
         for top in ("storage", "exports", "reports"):
-            for folder, _, names in os.walk(self.root / top):
+            for folder, _, files in os.walk(self.root / top):
                 relative = Path(folder).relative_to(self.root).as_posix()
-                for name in (f"{relative}/{file}" for file in names):
-                    with suppress(FileNotFoundError):
-                        if _is_ours(name):
-                            stat = os.stat(self.root / name)
-                            found[name] = (stat.st_size, stat.st_mtime_ns)
+                names = filter(_is_ours, (f"{relative}/{file}" for file in files))
+                found |= {name: stat for name in names if (stat := _stat(self.root / name))}
         return found
 
     def _listed(self) -> dict[str, tuple[str, int]]:
         """Identity and size of every file of ours there."""
         fs, base = opened(self.url)
         found = fs.find(base, detail=True)
-        named = ((path.removeprefix(f"{base}/"), info) for path, info in found.items())
+        named = (
+            (path.removeprefix(f"{base}/"), info) for path, info in found.items() if info["type"] == "file"
+        )
         return {
             name: (identity_of(WHERE, name, info), info["size"]) for name, info in named if _is_ours(name)
         }
@@ -206,7 +226,8 @@ class _Lock:
 
     def __init__(self, mirror: Mirror):
         self._mirror = mirror
-        self._path = f"{opened(mirror.url)[1]}/{LOCK}"
+        with _explained(mirror.url):
+            self._path = f"{opened(mirror.url)[1]}/{LOCK}"
         self._owner = _this_copy(mirror)
         self._ended = threading.Event()
         self._renewed = 0.0
@@ -335,15 +356,15 @@ def held(project: Project, *, wait: bool = False) -> Iterator[None]:
     lock.take(wait=wait)
     try:
         mirror.pull()
-        held = _held[project.root] = _Held(mirror, lock)
+        work = _held[project.root] = _Held(mirror, lock)
         try:
             yield
         except Exception:
             with suppress(TsdsError):
-                held.push()
+                work.push()
             raise
         else:
-            held.push()
+            work.push()
         finally:
             del _held[project.root]
     finally:
@@ -369,20 +390,26 @@ def _explained(url: str) -> AbstractContextManager[None]:
     return explained(WHERE, url, doing="used")
 
 
-def _in_order(names: Iterable[str]) -> dict[int, list[str]]:
-    """``names`` by their turn: payloads, tables, what was made from them, last what says that an export is whole."""
-    found: dict[int, list[str]] = {}
-    for name in sorted(names):
-        stored = name.startswith("storage/")
-        turn = (
-            (1 if name.endswith(SUFFIX) else 0) if stored else (3 if name.endswith("/manifest.json") else 2)
-        )
-        found.setdefault(turn, []).append(name)
-    return found
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    """``names``, some at a time, in order: payloads, tables, exports, and last what says that an export is whole."""
+
+    def turn(name: str) -> int:
+        if name.startswith("storage/"):
+            return 1 if name.endswith(SUFFIX) else 0
+        return 3 if name.endswith("/manifest.json") else 2
+
+    for _, group in groupby(sorted(names, key=lambda name: (turn(name), name)), turn):
+        together = list(group)
+        yield from (together[start : start + _BATCH] for start in range(0, len(together), _BATCH))
 
 
-def _batches(names: Sequence[str], size: int = 64) -> Iterator[Sequence[str]]:
-    yield from (names[start : start + size] for start in range(0, len(names), size))
+def _stat(path: Path) -> tuple[int, int] | None:
+    """Size and time of change (ns); None where it is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _remove(fs: Any, paths: list[str]) -> None:
@@ -394,7 +421,7 @@ def _remove(fs: Any, paths: list[str]) -> None:
 
 def _is_ours(name: str) -> bool:
     """Whether the file ``name`` belongs to the mirror: written by the pipeline, and for every machine."""
-    if any(part.startswith(".") for part in name.split("/")):
+    if any(part.startswith(".") or not part for part in name.split("/")):
         return False
     if name.startswith("storage/"):
         return not _OF_THIS_MACHINE.fullmatch(name)
