@@ -57,21 +57,12 @@ def common_type(values: Iterable[Any]) -> pl.DataType | None:
 
 def typed_column(name: str, values: Sequence[Any], dtype: pl.DataType | None) -> pl.Series:
     """``values`` as a column of ``dtype``, their ``common_type``; as JSON text where they have none."""
-    if dtype is None:
-        texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-        return pl.Series(name, texts, dtype=pl.String)
-    return pl.Series(name, [_conformed(value, dtype) for value in values], dtype=dtype)
-
-
-def _conformed(value: Any, dtype: pl.DataType) -> Any:
-    """``value`` with floats for whole numbers among floats, and every field of its objects: all of one form."""
-    if value is None:
-        return None
-    if isinstance(dtype, pl.List):
-        return [_conformed(item, dtype.inner) for item in value]
-    if isinstance(dtype, pl.Struct):
-        return {field.name: _conformed(value.get(field.name), field.dtype) for field in dtype.fields}
-    return float(value) if dtype == pl.Float64 else value
+    if dtype is not None and not dtype.is_nested():
+        return pl.Series(name, values, dtype=dtype)
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+    column = pl.Series(name, texts, dtype=pl.String)
+    # Several times as fast as lists of dicts, and as exact.
+    return column if dtype is None else column.str.json_decode(dtype)
 
 
 def feature(dtype: pl.DataType | None) -> dict[str, Any]:
