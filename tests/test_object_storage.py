@@ -1,6 +1,7 @@
 """Working copies and their object store: what travels, in which order, what wins; and the lock. S3 on this machine."""
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -295,6 +296,13 @@ class TestHeld:
         _Lock(b).take(wait=False)
         with pytest.raises(TsdsError, match="another refresh is under way"):
             _Lock(a).take(wait=False)
+
+    def test_a_copied_folder_is_another_working_copy(self, copy, tmp_path):
+        a = copy("a")
+        with held(a):
+            copied = Project.load(shutil.copytree(a.root, tmp_path / "copied"))
+            with pytest.raises(TsdsError, match="another refresh is under way"):
+                held(copied).__enter__()
 
     def test_a_lock_is_renewed(self, copy, monkeypatch):
         monkeypatch.setattr(object_storage, "LEASE_SECONDS", 0.2)

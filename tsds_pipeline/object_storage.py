@@ -31,7 +31,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.project import SETTINGS_FILE, Project
 from tsds_pipeline.remote_files import explained, identity_of, opened
-from tsds_pipeline.storage import SUFFIX, attempt_path, write_atomically
+from tsds_pipeline.storage import SUFFIX, attempt_path, content_hash, write_atomically
 
 WHERE = f"{SETTINGS_FILE}: [storage] url"
 STATE_FILE = ".object-storage.json"
@@ -443,11 +443,14 @@ def _read_state(path: Path, url: str) -> dict[str, _Synced]:
 
 
 def _this_copy(mirror: Mirror) -> str:
-    """A name for this working copy, kept in it: a lock that bears it was left by a process that is gone."""
+    """A name for this working copy: a lock that bears it was left by a process that is gone.
+
+    A number kept in it tells machines of one name apart, name and place a copy of the folder.
+    """
     path = mirror.root / "storage" / ".machine"
-    with suppress(OSError):
-        if name := path.read_text("utf-8").strip():
-            return name
-    name = secrets.token_hex(16)
-    write_atomically(path, lambda target: target.write_text(name, "utf-8"))
-    return name
+    try:
+        number = path.read_text("utf-8")
+    except FileNotFoundError:
+        number = secrets.token_hex(16)
+        write_atomically(path, lambda target: target.write_text(number, "utf-8"))
+    return content_hash(number, socket.gethostname(), str(mirror.root))
