@@ -15,13 +15,15 @@ import polars as pl
 import yaml
 
 from tsds_pipeline.errors import printable
-from tsds_pipeline.graph import INPUT_ASSETS, describe
+from tsds_pipeline.graph import describe
 from tsds_pipeline.stages.typed_columns import feature
 from tsds_pipeline.wording import shortened
 
 CARD = "README.md"
 _LICENCE_FIELDS = ("license", "licence")
 _LICENCES, _LICENCE_LENGTH = 3, 40
+# The records themselves: a file in another order, or in another format, is in the manifest alone.
+_MADE_FROM = ("candidate_corpus", "query_examples", "encoder_settings")
 _FIGURES = (
     "data_version",
     "size",
@@ -80,11 +82,11 @@ def dataset_card(task: str, manifest: Mapping[str, Any], parts: Sequence[Part], 
         f"Every setting that counts:\n\n{_code('json', json.dumps(manifest.get('settings', {}), indent=2))}",
         "## What they were made from",
         _table(
-            ("input", "data version"),
+            ("content", "data version"),
             [
                 (f"`{describe(node)}`", f"`{version}`")
                 for node, version in manifest.get("inputs", {}).items()
-                if node.partition("|")[0] in INPUT_ASSETS
+                if node.partition("|")[0] in _MADE_FROM
             ],
         ),
         _table(
