@@ -1,30 +1,39 @@
 """The examples run as they stand, on small models and small projects."""
 
+import json
 import runpy
 import sys
+from pathlib import Path
 
+import polars as pl
 import pytest
 
-from tests.projects import SETTINGS, make_project, records, refreshed, write_records
-from tests.projects import clustered as vectors
 from tests.tiny_models import tiny_causal_model
+from tsds_pipeline.settings import ExportSettings
+from tsds_pipeline.stages.export import export_sample
 
-CHATS = SETTINGS + 'epochs = 2\n[export]\nlayout = "chat"\n'
 ANSWER = "the answer is always the same one"
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The export of a task whose sources are questions and answers."""
-    root = tmp_path_factory.mktemp("examples") / "project"
-    make_project(root, 1, 1, settings=CHATS)
-    rows = [
-        {"id": row["id"], "prompt": row["text"], "completion": ANSWER, "embedding": row["embedding"]}
-        for row in records("s0", vectors(40, 10))
-    ]
-    write_records(root / "sources" / "s0.jsonl", rows)
-    refreshed(root)
-    return root / "exports" / "t0"
+@pytest.fixture
+def exported(tmp_path) -> Path:
+    """The export of two epochs of questions and answers, as chats."""
+    ids = [f"s0-{n}" for n in range(40)]
+    sample = pl.DataFrame(
+        {
+            "epoch": [n // 20 for n in range(40)],
+            "draw": [n % 20 for n in range(40)],
+            "source": "s0",
+            "id": ids,
+            "text": [f"text {n} of s0\n\n{ANSWER}" for n in range(40)],
+            "probability": 1 / 40,
+            "content_id": ids,
+            "copies": [[{"source": "s0", "id": i}] for i in ids],
+            "record": [json.dumps({"prompt": f"text {n} of s0", "completion": ANSWER}) for n in range(40)],
+        }
+    )
+    export_sample(tmp_path / "t0", sample, {"epochs": 2}, ExportSettings(layout="chat"))
+    return tmp_path / "t0"
 
 
 def test_fine_tuning_with_trl(exported, repository, tmp_path, monkeypatch):

@@ -185,7 +185,7 @@ def test_what_is_replaced_while_it_is_uploaded_is_left_to_the_next_time(copy, mo
     assert files(b) == files(a)
 
 
-@pytest.mark.parametrize("uploads", range(len(RESULTS)))
+@pytest.mark.parametrize("uploads", [0, 1, 2, 4, 8])
 def test_an_upload_that_breaks_leaves_no_table_without_its_payload(copy, requests, bucket, uploads):
     a, b = copy("a"), copy("b")
     write(a, *RESULTS)
