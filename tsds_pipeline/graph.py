@@ -260,8 +260,11 @@ def current_versions(nodes: Iterable[str], observed: Observed) -> dict[str, str]
 
 def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -> dict[str, str]:
     """What ``node`` would be made from now: its code, and the data versions of those upstream that there are."""
+    asset = asset_of(node)
     known = {name: versions[name] for name in upstream(node, observed) if name in versions}
-    return {"code": code_version(asset_of(node), observed), **known}
+    # Decides no version, but whether it is worth to try again.
+    how = {"export": observed.project.settings.export.model_dump_json()} if asset == "sampled_subset" else {}
+    return {"code": code_version(asset, observed), **known, **how}
 
 
 def chained(node: str) -> str | None:

@@ -66,7 +66,7 @@ class Project:
 
     @property
     def exports(self) -> Path:
-        """The drawn examples as JSONL, one folder a task."""
+        """The drawn examples as a trainer takes them, one folder a task."""
         return self.root / "exports"
 
     @property

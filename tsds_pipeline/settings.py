@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from tsds_pipeline.addresses import check_address
+from tsds_pipeline.addresses import REMOTE, WEB, check_address, protocol_of
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
 from tsds_pipeline.node_names import DEFAULT_ENCODER
@@ -42,6 +42,15 @@ def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
         if "://" in path:
             check_address(path)
     return paths
+
+
+def _usable_address(address: str) -> str:
+    if not REMOTE.match(address) or protocol_of(address) in WEB:
+        raise ValueError('not the address of a store that can be written to, as "s3://bucket/folder" is')
+    if re.search(r"[*?]", address):
+        raise ValueError("a folder is written without * and ?")
+    check_address(address)
+    return address
 
 
 def _valid_template(template: str) -> str:
@@ -87,6 +96,10 @@ def _valid_owner(owner: str) -> str:
     return owner
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 def _valid_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"a key has {KEY_RULE}")
@@ -101,6 +114,7 @@ Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Template = Annotated[Text, AfterValidator(_valid_template)]
 Cron = Annotated[str, AfterValidator(_valid_cron)]
+Address = Annotated[Text, AfterValidator(_usable_address)]
 TimeZone = Annotated[str, AfterValidator(_valid_timezone)]
 Owner = Annotated[str, AfterValidator(_valid_owner)]
 Key = Annotated[str, AfterValidator(_valid_key)]
@@ -110,6 +124,13 @@ Paths = Annotated[
     tuple[Text, ...],
     BeforeValidator(_as_list),
     AfterValidator(_usable_paths),
+    Field(min_length=1, strict=False),
+]
+
+Formats = Annotated[
+    tuple[Literal["jsonl", "parquet"], ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_each_once),
     Field(min_length=1, strict=False),
 ]
 
@@ -255,6 +276,23 @@ class ResolvedTask:
         return tuple(sorted(allowed - set(self.exclude)))
 
 
+class ExportSettings(_Table):
+    """[export]: what a trainer gets. It decides no sample, only how that is written."""
+
+    format: Formats = Field(("jsonl",), description='"jsonl" or "parquet", or a list of both')
+    layout: Literal["original", "chat"] = Field("original", description='"original" or "chat"')
+    shard_rows: Count | None = Field(None, description="a whole number from 1")
+    weights: bool = Field(False, description="true or false")
+
+
+class StorageSettings(_Table):
+    """[storage]: where results are kept beside this folder. It decides no result."""
+
+    url: Address | None = Field(
+        None, description='the address of a folder on object storage, as in "s3://bucket/folder"'
+    )
+
+
 class DagsterSettings(_Table):
     """[dagster]: when things happen by themselves. It decides no result; read when Dagster loads the project."""
 
@@ -276,6 +314,8 @@ class Settings(_Table):
     pool: PoolSettings = PoolSettings()
     corpus: CorpusSettings = CorpusSettings()
     selection: SelectionSettings = SelectionSettings()
+    export: ExportSettings = ExportSettings()
+    storage: StorageSettings = StorageSettings()
     dagster: DagsterSettings = DagsterSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}

@@ -20,7 +20,7 @@ from tsds_pipeline.graph import (
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.provenance import model_header, stale_reasons
 from tsds_pipeline.report.pages import PAGES, version_of
-from tsds_pipeline.stages.export import is_exported
+from tsds_pipeline.stages.export import why_not_exported
 from tsds_pipeline.storage import Artifact, Attempt, read_attempt
 
 # What was killed is tried again by itself this often; what failed only when something changed.
@@ -68,8 +68,10 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
     if reasons and (unreadable := _problem(asset, partition, observed)):
         reasons = (f"{unreadable} (its last result stays in use)",)
-    if asset == "sampled_subset" and not is_exported(observed.project.exports / partition, artifact.version):
-        reasons += ("its export is gone or incomplete",)
+    if asset == "sampled_subset":
+        folder, wanted = observed.project.exports / partition, observed.project.settings.export
+        lacking = why_not_exported(folder, artifact.version, wanted)
+        reasons += (lacking,) if lacking else ()
     if asset in PAGES and version_of(PAGES[asset](observed.project, partition)) != artifact.version:
         reasons += ("its page is gone",)
     if failure:

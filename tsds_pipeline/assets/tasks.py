@@ -172,7 +172,8 @@ def sampled_subset(
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
         drawn = draw_examples(task, settings, size, units, again)
-        sample = with_records(drawn, corpora_of(stage.observed, task, made_from))
+        corpora = corpora_of(stage.observed, task, made_from)
+        sample = with_records(drawn, corpora)
         certain = certain_share(settings, size, units)
         drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "redraws": again}
         drawn_as["certain_share"] = certain
@@ -190,8 +191,13 @@ def sampled_subset(
                 checks.result(checks.UP_TO_DATE),
             ],
         )
-        folder = stage.observed.project.exports / task
-        export_sample(folder, sample, manifest(stage.observed, result.value.header, solved))
+        export_sample(
+            stage.observed.project.exports / task,
+            sample,
+            manifest(stage.observed, result.value.header, solved),
+            stage.settings.export,
+            with_records(units, corpora) if stage.settings.export.weights else None,
+        )
         return result
 
 

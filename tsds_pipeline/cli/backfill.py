@@ -2,7 +2,7 @@
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
 from tsds_pipeline.errors import TsdsError
 
@@ -27,7 +27,7 @@ def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> 
     from tsds_pipeline.node_names import split_name
     from tsds_pipeline.status import task_nodes
 
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
     nodes = task_nodes(observed, tasks)
     of_pool = ("kde_densities", "pool_summary", "pool_map")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain, one_line, plain_table, print_table, say
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def calibrate(
         raise click.UsageError("--pairs and --edits exclude each other: pairs are given or made")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f'--out "{out}" is not a page: name a .html file')
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
     if not observed.tasks:
         raise TsdsError(f"{project.root / 'tasks'}: no tasks: put queries in tasks/TASK/query.jsonl")

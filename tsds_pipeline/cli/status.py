@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain, one_line, plain_table, print_table, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def status(every: bool, as_json: bool) -> None:
     from tsds_pipeline.graph import describe, observe
     from tsds_pipeline.status import status as status_of
 
-    observed = observe(chosen_project())
+    observed = observe(fetched_project())
     found = status_of(observed)
     if as_json:
         say(json.dumps(_document(observed, found), indent=1, ensure_ascii=False))

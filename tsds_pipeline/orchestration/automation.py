@@ -22,6 +22,7 @@ from tsds_pipeline.assets.checks import UP_TO_DATE
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, node_path, observe
 from tsds_pipeline.lock import is_refreshing
+from tsds_pipeline.object_storage import exchange
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
@@ -127,6 +128,7 @@ def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if is_refreshing(project):
             return dg.SensorResult(skip_reason="a refresh is under way", cursor=context.cursor)
         end_dead_runs(context.instance)
+        exchange(project)
         observed = observe(project)
     except TsdsError as error:
         _warn(context, before["problems"], [str(error)])

@@ -30,6 +30,7 @@ from tsds_pipeline.graph import (
     stored,
 )
 from tsds_pipeline.node_names import node_name, split_name
+from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
@@ -98,6 +99,7 @@ class Refresh:
                 stands_in = after.artifact is not None and after.artifact.header.problem is not None
                 if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
                     self._stuck.add(node)
+                push_now_and_then(self.observed.project)
                 yield step
 
     def wait_for_runs(self, say: Callable[[str], object], instance: dg.DagsterInstance | None = None) -> None:
