@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from tsds_pipeline.corpus import read_source
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.file_hashes import FileHashes
+from tsds_pipeline.file_names import FORMAT_RULE
 from tsds_pipeline.keys import KEY_PATTERN
 from tsds_pipeline.places import FORMATS
 from tsds_pipeline.project import Project
@@ -83,6 +85,10 @@ class TestConvention:
         path = folder.write(f"sources/alpaca{suffix}")
         if suffix == ".jsonl.gz":
             path.write_bytes(gzip.compress(b'{"text": "x"}\n'))
+        elif suffix == ".jsonl.zst":
+            path.write_bytes(zstd.compress(b'{"text": "x"}\n'))
+        elif suffix == ".arrow":
+            pl.DataFrame({"text": ["x"]}).write_ipc_stream(path)
         elif suffix == ".csv":
             path.write_text("text\nx\n")
         elif suffix == ".parquet":
@@ -248,7 +254,7 @@ class TestNamedInSettings:
     def test_a_path_to_nothing_keeps_the_source_and_says_so(self, good):
         good.write("data/x.txt")
         found = self.settings(good, '[sources.x]\npath = ["data/x.txt", "gone/*.jsonl"]\n')
-        problem = 'tsds.toml: [sources.x] path: no file (.jsonl, .jsonl.gz, .parquet or .csv) at "data/x.txt"'
+        problem = f'tsds.toml: [sources.x] path: no file ({FORMAT_RULE}) at "data/x.txt"'
         assert found.sources["x"].problem == problem
         assert found.sources["a"].problem is None
 
@@ -315,7 +321,7 @@ class TestProblems:
     def test_an_unknown_format(self, good):
         good.write("sources/b.json")
         assert self.only_problem(good) == (
-            "sources/b.json: not .jsonl, .jsonl.gz, .parquet or .csv: convert it, or move it elsewhere"
+            f"sources/b.json: not {FORMAT_RULE}: convert it, or move it elsewhere"
         )
 
     def test_an_unknown_format_in_a_folder_does_not_stop_its_source(self, good):
@@ -360,7 +366,7 @@ class TestProblems:
     def test_an_empty_source_folder(self, good):
         (good.root / "sources" / "b").mkdir()
         assert self.only_problem(good) == (
-            "sources/b/: no file (.jsonl, .jsonl.gz, .parquet or .csv) in it: add one, or remove the folder"
+            f"sources/b/: no file ({FORMAT_RULE}) in it: add one, or remove the folder"
         )
 
     def test_a_task_without_queries(self, good):
@@ -368,7 +374,7 @@ class TestProblems:
         good.write("tasks/u/query.json")
         assert self.only_problem(good) == (
             "tasks/u/: no queries (there is queries.jsonl, query.json): put them in query.jsonl "
-            "(.jsonl, .jsonl.gz, .parquet or .csv)"
+            f"({FORMAT_RULE})"
         )
 
     def test_a_file_where_a_task_folder_belongs(self, good):

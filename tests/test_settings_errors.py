@@ -21,7 +21,9 @@ from tsds_pipeline.settings import (
     load_settings,
 )
 
-TABLES = "tables: corpus, dagster, encoder, encoders, export, pool, selection, sources, storage, tasks"
+TABLES = (
+    "tables: corpus, dagster, encoder, encoders, exclude, export, pool, selection, sources, storage, tasks"
+)
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
     "(*, ? and ** allowed)"
@@ -105,6 +107,17 @@ def test_what_is_not_toml(content, expected, tmp_path):
         ('[encoder]\nmodel = " "', '[encoder] model = " ": must be a packaged model, a folder or a hub name'),
         ("[pool]\nkernel_radius = 0", "[pool] kernel_radius = 0: must be a finite number above 0"),
         ("[pool]\nkernel_radius = inf", "[pool] kernel_radius = inf: must be a finite number above 0"),
+        (
+            '[corpus]\nkeep = {language = "en"}',
+            '[corpus] keep = {"language": "en"}: must be a table of fields, each with a list of values, as in '
+            '{language = ["en"]}',
+        ),
+        (
+            "[corpus]\ndrop = {language = []}",
+            '[corpus] drop = {"language": []}: must be a table of fields, each with a list of values, as in '
+            '{language = ["en"]}',
+        ),
+        ("[exclude.a]\ntext = '{x}'", f"[exclude.a] path: is missing: it {PATHS}"),
         ("[corpus]\nmax_quarantined = 5", "[corpus] max_quarantined = 5: must be a share from 0 to 1"),
         ("[selection]\nalpha = 1.5", '[selection] alpha = 1.5: must be "auto" or a number from 0 to 1'),
         ("[selection]\nalpha = nan", '[selection] alpha = nan: must be "auto" or a number from 0 to 1'),

@@ -21,7 +21,10 @@ from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.project import SETTINGS_FILE
 from tsds_pipeline.remote_files import RemoteFile, remote_files
-from tsds_pipeline.settings import SourceSettings, TaskSettings
+from tsds_pipeline.settings import ExcludedSettings, SourceSettings, TaskSettings
+
+SPLITS = "dataset_dict.json"
+"""What `datasets` writes into the folder of a dataset that has splits, each a folder of its own."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def find_places(
     by_convention = _sources(root, problems) if kind == "source" else _tasks(root, set(places), problems)
     for key, place in by_convention:
         free = tuple(path for path in place.paths if path not in taken)
-        if not (free or place.problem):
+        if not (free or place.problem) or _is_settled(root / place.name, taken):
             continue
         try:
             check_key(kind, printable(key))
@@ -63,6 +66,11 @@ def find_places(
         else:
             places.setdefault(key, []).append(replace(place, paths=free))
     return dict(sorted(places.items())), problems
+
+
+def _is_settled(folder: Path, taken: Iterable[Path]) -> bool:
+    """Whether ``folder`` is a dataset with splits of which tsds.toml names one."""
+    return (folder / SPLITS).is_file() and any(path.is_relative_to(folder) for path in taken)
 
 
 def find_tests(root: Path, tasks: Iterable[str]) -> tuple[dict[str, list[Place]], list[str]]:
@@ -75,6 +83,18 @@ def find_tests(root: Path, tasks: Iterable[str]) -> tuple[dict[str, list[Place]]
         if os.path.isdir(folder)
     }
     return {task: places for task, places in found.items() if places}, problems
+
+
+def find_excluded(
+    root: Path, tables: Mapping[str, ExcludedSettings]
+) -> tuple[dict[str, list[Place]], list[str]]:
+    """The places of the test sets of [exclude.X], by name, and the problems that belong to none."""
+    problems: list[str] = []
+    found = {
+        key: [_named(root, f"{SETTINGS_FILE}: [exclude.{key}] path", table.path, problems)]
+        for key, table in sorted(tables.items())
+    }
+    return found, problems
 
 
 def shown(root: Path, path: Path) -> str:
@@ -175,12 +195,25 @@ def _folder(root: Path, folder: Path, problems: list[str]) -> Place:
     """The files right inside ``folder``."""
     name = f"{shown(root, folder)}/"
     try:
+        if (folder / SPLITS).is_file():
+            return _unsplit(root, folder)
         paths = _supported(root, _entries(folder), problems)
     except OSError as error:
         return _unlisted(root, folder, error)
     if not paths:
         return Place(name, problem=f"{name}: no file ({FORMAT_RULE}) in it: add one, or remove the folder")
     return Place(name, tuple(paths))
+
+
+def _unsplit(root: Path, folder: Path) -> Place:
+    """A saved DatasetDict: which of its splits is meant only a person knows."""
+    name = shown(root, folder)
+    splits = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return Place(
+        f"{name}/",
+        problem=f"{name}/: a dataset with the splits {', '.join(map(printable, splits)) or 'none'}: name one of them "
+        f'in {SETTINGS_FILE}, as in path = "{name}/{printable(splits[0]) if splits else "train"}"',
+    )
 
 
 def _unlisted(root: Path, folder: Path, error: OSError) -> Place:

@@ -65,6 +65,12 @@ def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> 
         loc.pop()  # pydantic's mark: not the table is wrong but its name
     table, model, key = _locate(model, loc)
     place = table if key is None else (*table, key)
+    if problem["type"] == "missing":
+        allowed = model.model_fields[key].description
+        return (
+            place,
+            f"[{'.'.join(map(_toml_key, table))}] {_toml_key(key)}: is missing: it must be {allowed}",
+        )
     value = document
     for part in place:
         value = value[part]
