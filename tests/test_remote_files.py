@@ -17,6 +17,7 @@ from tsds_pipeline import remote_files as remote
 from tsds_pipeline.corpus import read_queries, read_source
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.file_names import FORMAT_RULE
 from tsds_pipeline.project import Project
 
 RECORD = b'{"text": "x"}\n'
@@ -108,7 +109,9 @@ class TestWeb:
 
     def test_what_a_web_server_cannot_do_is_not_tried(self, web: WebServer, look):
         assert "a web server lists no files" in problem(look(web.address("*.jsonl")))
-        assert "is not .jsonl, .jsonl.gz, .parquet or .csv" in problem(look(web.address("a.txt")))
+        assert "is not .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv" in problem(
+            look(web.address("a.txt"))
+        )
         assert web.requests == []
 
 
@@ -200,7 +203,7 @@ class TestBucket:
         assert names(found) == [full.address("a/1.jsonl"), full.address("a/[2].jsonl")]
         folder = full.address("a")
         assert found.problems == (
-            f"{folder}/_x.txt: not .jsonl, .jsonl.gz, .parquet or .csv: convert it, or move it elsewhere",
+            f"{folder}/_x.txt: not {FORMAT_RULE}: convert it, or move it elsewhere",
             f"{folder}/deep/: only files right inside {folder}/ are read: move these up, or name them: "
             f'path = "{folder}/**/*.jsonl"',
         )
@@ -230,7 +233,7 @@ class TestBucket:
         [
             ("none.jsonl", "there is nothing: correct the address"),
             ("none/*.jsonl", "there is nothing: correct the address"),
-            ("a/*.csv", "no file (.jsonl, .jsonl.gz, .parquet or .csv) at "),
+            ("a/*.csv", "no file (.jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv) at "),
         ],
     )
     def test_nothing_there(self, full: Bucket, look, path, expected):
