@@ -10,12 +10,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tsds_pipeline import file_hashes
 from tsds_pipeline.corpus import read_source
+from tsds_pipeline.corpus.lines import import_zstd
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.file_hashes import FileHashes
@@ -85,12 +85,12 @@ class TestConvention:
         path = folder.write(f"sources/alpaca{suffix}")
         if suffix == ".jsonl.gz":
             path.write_bytes(gzip.compress(b'{"text": "x"}\n'))
-        elif suffix == ".jsonl.zst":
-            path.write_bytes(zstd.compress(b'{"text": "x"}\n'))
-        elif suffix == ".arrow":
-            pl.DataFrame({"text": ["x"]}).write_ipc_stream(path)
         elif suffix == ".csv":
             path.write_text("text\nx\n")
+        elif suffix == ".jsonl.zst":
+            path.write_bytes(import_zstd(path).compress(b'{"text": "x"}\n'))
+        elif suffix == ".arrow":
+            pl.DataFrame({"text": ["x"]}).write_ipc_stream(path)
         elif suffix == ".parquet":
             pl.DataFrame({"text": ["x"]}).write_parquet(path)
         paths = folder.scan().sources["alpaca"].require()
@@ -374,7 +374,7 @@ class TestProblems:
         good.write("tasks/u/query.json")
         assert self.only_problem(good) == (
             "tasks/u/: no queries (there is queries.jsonl, query.json): put them in query.jsonl "
-            f"({FORMAT_RULE})"
+            "(.jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv)"
         )
 
     def test_a_file_where_a_task_folder_belongs(self, good):
@@ -709,3 +709,58 @@ def during_reading(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
         return result
 
     monkeypatch.setattr(file_hashes.hashlib, "file_digest", digest)
+
+
+class TestSavedDatasets:
+    """Folders as ``save_to_disk`` of Hugging Face datasets writes them."""
+
+    def save(self, folder: Folder, name: str, shards: int = 2) -> None:
+        for number in range(shards):
+            path = folder.write(f"{name}/data-{number:05}-of-{shards:05}.arrow")
+            pl.DataFrame({"text": [f"{name} {number}"]}).write_ipc_stream(path)
+        files = [{"filename": f"data-{n:05}-of-{shards:05}.arrow"} for n in range(shards)]
+        folder.write(f"{name}/state.json", json.dumps({"_data_files": files, "_split": None}))
+        folder.write(f"{name}/dataset_info.json", "{}")
+
+    def test_its_data_files_are_the_source_and_nothing_else_that_lies_there(self, folder):
+        self.save(folder, "sources/x", 3)
+        self.save(folder, "sources/x", 2)
+        folder.write("sources/x/cache-1.arrow")
+        folder.write("tasks/t/query.jsonl")
+        found = folder.scan()
+        assert names(folder, found.sources["x"].paths) == [
+            f"sources/x/data-0000{n}-of-00002.arrow" for n in (0, 1)
+        ]
+        assert found.all_problems() == ()
+
+    def test_of_splits_one_is_named(self, good):
+        for split in ("train", "test"):
+            self.save(good, f"sources/x/{split}", 1)
+        good.write("sources/x/dataset_dict.json", '{"splits": ["train", "test"]}')
+        assert good.scan().all_problems() == (
+            "sources/x/: a dataset with the splits train, test: name the one that counts, as in "
+            'path = "sources/x/train"',
+        )
+        good.write("tsds.toml", '[sources.x]\npath = "sources/x/train"\n')
+        found = good.scan()
+        assert found.all_problems() == ()
+        assert names(good, found.sources["x"].paths) == ["sources/x/train/data-00000-of-00001.arrow"]
+        good.write("tsds.toml", '[sources.y]\npath = "sources/x"\n')
+        assert "the splits train, test" in good.scan().sources["y"].problem
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{}", '{"_data_files": []}', '{"_data_files": [{"filename": 1}]}']
+    )
+    def test_a_damaged_description_is_a_problem(self, good, text):
+        good.write("sources/x/state.json", text)
+        assert good.scan().all_problems() == (
+            "sources/x/state.json: does not describe a dataset of Hugging Face: save or copy it again",
+        )
+
+    @pytest.mark.parametrize("name", ["data-00001-of-00002.arrow", "../a.jsonl"])
+    def test_a_missing_file_is_a_problem(self, good, name):
+        self.save(good, "sources/x", 1)
+        good.write("sources/x/state.json", json.dumps({"_data_files": [{"filename": name}]}))
+        assert good.scan().all_problems() == (
+            f"sources/x/: the dataset's {name} is missing: save or copy it again",
+        )

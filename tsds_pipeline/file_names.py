@@ -7,8 +7,6 @@ FORMAT_RULE = ".jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv"
 
 _TEMPORARY = ("~", ".tmp", ".part")
 _NOTES = {"README", "README.TXT", "LICENSE", "LICENSE.TXT"}
-# What `datasets` writes beside the data.
-_OF_DATASETS = {"dataset_info.json", "state.json"}
 
 
 def format_of(name: str) -> str | None:
@@ -17,6 +15,6 @@ def format_of(name: str) -> str | None:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file is no input and nothing to complain of: hidden, temporary, a note or description."""
-    notes = name.upper() in _NOTES or name in _OF_DATASETS or name.lower().endswith(".md")
+    """Whether a file is no input and nothing to complain of: hidden, temporary, a note."""
+    notes = name.upper() in _NOTES or name.lower().endswith(".md")
     return notes or name.startswith(".") or name.endswith(_TEMPORARY)

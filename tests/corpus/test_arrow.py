@@ -1,139 +1,110 @@
-"""Arrow files and saved Hugging Face datasets; zstd beside gzip."""
-
-import json
+"""Arrow files and streams: the same records as Parquet, vectors of fixed size, and damaged files."""
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from backports import zstd
-from datasets import Dataset, DatasetDict
 
-from tests.projects import SETTINGS, clustered, made, make_project, records, refreshed
-from tsds_pipeline.discovery import scan
+from tsds_pipeline.corpus import arrow_files, read_source
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.project import Project
-from tsds_pipeline.storage import artifact_path
 
-RECORDS = [
-    {"id": f"r{i}", "text": f"t{i % 5}", "n": i, "tags": ["a", str(i)], "o": {"x": None, "y": i / 4}}
-    for i in range(20)
+ROWS = [
+    {"id": f"r{i}", "text": f"t{i % 5}", "n": i, "tags": ["a", str(i)], "o": {"x": None}} for i in range(20)
 ]
 
 
-def stream(path, table, rows=7):
-    with pa.ipc.new_stream(str(path), table.schema) as writer:
-        for batch in table.to_batches(max_chunksize=rows):
-            writer.write_batch(batch)
-    return path
+@pytest.fixture
+def arrow(tmp_path):
+    """An Arrow stream or file of these rows, in batches of seven."""
+
+    def arrow(rows: list[dict] | pa.Table, kind: str = "stream"):
+        path = tmp_path / f"{kind}.arrow"
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
+        new = pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file
+        with new(str(path), table.schema) as writer:
+            writer.write_table(table, max_chunksize=7)
+        return path
+
+    return arrow
 
 
-def file(path, table, rows=7):
-    with pa.ipc.new_file(str(path), table.schema) as writer:
-        writer.write_table(table, max_chunksize=rows)
-    return path
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_the_same_records_as_json_lines(arrow, write, read, kind, monkeypatch):
+    monkeypatch.setattr(arrow_files, "ROWS_AT_A_TIME", 3)
+    records = read(arrow(ROWS, kind))
+    assert records.corpus.equals(read(write("a.jsonl", ROWS)).corpus)
 
 
-@pytest.mark.parametrize("save", [stream, file])
-@pytest.mark.parametrize("rows_at_a_time", [3, 2**16])
-def test_the_same_records_as_json_lines(tmp_path, write, read, monkeypatch, save, rows_at_a_time):
-    monkeypatch.setattr("tsds_pipeline.corpus.arrow_files.ROWS_AT_A_TIME", rows_at_a_time)
-    path = save(tmp_path / "a.arrow", pa.Table.from_pylist(RECORDS))
-    found, expected = read(path), read(write("a.jsonl", RECORDS))
-    assert found.corpus.equals(expected.corpus)
-    assert found.read == len(RECORDS)
+def test_rows_are_counted_over_all_batches(arrow, reasons):
+    rows = [{"text": "good" if i != 16 else ""} for i in range(20)]
+    assert reasons(arrow(rows)) == [(17, "the text is empty (text)")]
 
 
-@pytest.mark.parametrize("save", [stream, file])
-def test_a_bad_row_is_named_by_its_number(tmp_path, reasons, save):
-    path = save(tmp_path / "a.arrow", pa.table({"text": ["a", "b", " ", "c"]}), rows=2)
-    assert [line for line, _ in reasons(path)] == [3]
+def test_words_from_a_dictionary(arrow, read):
+    table = pa.table({"text": pa.array(["a", "b", "a"]).dictionary_encode()})
+    assert read(arrow(table)).corpus["count"].to_list() == [2, 1]
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2), pa.list_(pa.float64())])
-def test_vectors_in_lists_of_any_kind(tmp_path, read, kind):
-    vectors = [[1.0, 2.0], [3.0, 4.0]]
-    table = pa.table({"text": ["a", "b"], "v": pa.array(vectors, kind)})
-    for path in (stream(tmp_path / "a.arrow", table), tmp_path / "a.parquet"):
-        if path.suffix == ".parquet":
-            pl.DataFrame(pl.from_arrow(table)).write_parquet(path)
-        corpus = read(path, vector_field="v").corpus.sort("text")
-        np.testing.assert_array_equal(corpus["vector"].to_numpy(), np.float32(vectors))
-
-
-@pytest.mark.parametrize("save", [stream, file])
-def test_every_cut_is_noticed(tmp_path, read, save):
-    whole = save(tmp_path / "a.arrow", pa.Table.from_pylist(RECORDS)).read_bytes()
-    path = tmp_path / "cut.arrow"
-    for length in range(0, len(whole), 37):
-        path.write_bytes(whole[:length])
-        with pytest.raises(TsdsError, match=r"cut\.arrow: not a whole Arrow file"):
-            read(path)
-    path.write_bytes(b"no Arrow at all, but long enough to look at")
-    with pytest.raises(TsdsError, match="not a whole Arrow file"):
-        read(path)
-
-
-def test_a_saved_dataset_is_a_source(tmp_path):
-    project = make_project(tmp_path, sources=1, tasks=1, n=20, settings=SETTINGS)
-    rows = records("h", clustered(20, 77))
-    Dataset.from_list(rows).save_to_disk(str(tmp_path / "sources" / "saved"), num_shards=3)
-    found = scan(project)
-    assert found.all_problems() == ()
-    assert len(found.sources["saved"].paths) == 3
-    made(refreshed(tmp_path, source="saved"))
-    corpus = pl.read_parquet(artifact_path(tmp_path / "storage", "candidate_corpus", "saved"))
-    assert set(corpus["text"]) == {row["text"] for row in rows}
-
-
-def test_of_a_dataset_with_splits_one_is_named(tmp_path):
-    make_project(tmp_path, sources=1, tasks=1, n=20)
-    splits = {name: Dataset.from_dict({"text": [name]}) for name in ("train", "test")}
-    DatasetDict(splits).save_to_disk(str(tmp_path / "sources" / "saved"))
-    found = scan(Project.load(tmp_path))
-    expected = 'a dataset with the splits test, train: name one of them in tsds.toml, as in path = "sources/saved/test"'
-    assert expected in found.sources["saved"].problem
-    with (tmp_path / "tsds.toml").open("a") as settings:
-        settings.write('\n[sources.saved]\npath = "sources/saved/train"\n')
-    found = scan(Project.load(tmp_path))
-    assert found.all_problems() == ()
-    assert [path.parent.name for path in found.sources["saved"].paths] == ["train"]
-
-
-def test_zstd_is_read_like_plain(tmp_path, write, read):
-    lines = [{"text": f"t{i}"} for i in range(50)]
-    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    path = tmp_path / "b.jsonl.zst"
-    path.write_bytes(zstd.compress(data[:700]) + zstd.compress(data[700:]))  # two frames are one file
-    assert read(path).corpus.equals(read(write("a.jsonl", lines)).corpus)
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
-def test_a_damaged_zstd_file_is_an_error_that_names_it(tmp_path, read, damage):
-    data = np.random.default_rng(0).integers(97, 123, size=50_000).astype(np.uint8).tobytes()
-    packed = zstd.compress(
-        b'{"text": "' + data + b'"}\n', options={zstd.CompressionParameter.checksum_flag: 1}
+@pytest.mark.parametrize("kind", ["list", "fixed"])
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_vectors_in_a_column(arrow, read, write, tmp_path, kind, form, dtype):
+    vectors = np.random.default_rng(0).normal(size=(9, 4)).astype(dtype)
+    values = pa.array(vectors.ravel())
+    column = (
+        pa.FixedSizeListArray.from_arrays(values, 4)
+        if kind == "fixed"
+        else pa.ListArray.from_arrays(pa.array(range(0, 37, 4), pa.int32()), values)
     )
-    whole = bytearray(packed)
-    if damage == "cut":
-        del whole[-9:]
-    elif damage == "flipped":
-        whole[len(whole) // 2] ^= 0xFF
-    else:
-        whole = bytearray(b"not compressed at all\n")
-    path = tmp_path / "a.jsonl.zst"
-    path.write_bytes(whole)
-    with pytest.raises(TsdsError, match=r"a\.jsonl\.zst: not a whole zstd file"):
-        read(path, max_chars=100_000)
+    table = pa.table({"text": [f"t{i}" for i in range(9)], "e": column})
+    path = arrow(table)
+    if form == "parquet":
+        import pyarrow.parquet
+
+        path = tmp_path / "a.parquet"
+        pyarrow.parquet.write_table(table, path)
+    rows = [{"text": f"t{i}", "e": row.astype(np.float64).tolist()} for i, row in enumerate(vectors)]
+    found = read(path, vector_field="e")
+    assert found.quarantine.is_empty()
+    assert found.corpus.equals(read(write("a.jsonl", rows), vector_field="e").corpus)
 
 
-def test_a_long_line_of_a_zstd_bomb_is_never_held(tmp_path, reasons):
-    path = tmp_path / "a.jsonl.zst"
-    with zstd.open(path, "wb") as packed:
-        packed.write(b'{"text": "')
-        for _ in range(64):
-            packed.write(b"x" * 2**20)
-        packed.write(b'"}\n{"text": ""}\n')
-    found = reasons(path, max_chars=10)
-    assert [line for line, _ in found] == [1, 2]
-    assert "longer than" in found[0][1]
+def test_a_vector_with_a_hole_is_bad(arrow, reasons):
+    table = pa.table({"text": ["a"], "e": pa.array([[1.0, None]], pa.list_(pa.float32(), 2))})
+    assert reasons(arrow(table), vector_field="e") == [
+        (1, 'the vector field "e" is not a list of numbers'),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_a_file_that_is_cut_anywhere_is_an_error_that_names_it(arrow, read, kind):
+    path = arrow(ROWS, kind)
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), 97), *range(len(whole) - 20, len(whole))]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(TsdsError, match=rf"{path.name}: not a whole Arrow file \(.*\): copy or write it"):
+            read(path)
+
+
+def test_another_kind_of_file_is_an_error_that_names_it(tmp_path, read):
+    pl.DataFrame({"text": ["a"]}).write_parquet(tmp_path / "a.arrow")
+    with pytest.raises(TsdsError, match=r"a\.arrow: not a whole Arrow file"):
+        read(tmp_path / "a.arrow")
+
+
+def test_what_hugging_face_datasets_saved(tmp_path, write, read):
+    import datasets
+
+    rows = [{"id": f"r{i}", "text": f"t{i}", "label": i % 2, "e": [float(i), 1.0]} for i in range(10)]
+    features = datasets.Features(
+        id=datasets.Value("string"),
+        text=datasets.Value("string"),
+        label=datasets.ClassLabel(names=["no", "yes"]),
+        e=datasets.List(datasets.Value("float32"), length=2),
+    )
+    saved = datasets.Dataset.from_list(rows, features=features)
+    saved.save_to_disk(tmp_path / "saved", num_shards=3)
+    paths = sorted((tmp_path / "saved").glob("*.arrow"))
+    assert len(paths) == 3
+    found = read_source(paths, template=None, max_chars=10, vector_field="e")
+    assert found.corpus.equals(read(write("a.jsonl", rows), vector_field="e").corpus)

@@ -3,6 +3,7 @@
 The file is mapped, and one record batch is looked at at a time.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from tsds_pipeline.corpus.raw import RawRecord
 from tsds_pipeline.errors import TsdsError
 
 FILE_MAGIC = b"ARROW1"
-# What ends a stream, in every version of the format.
-_END = bytes(4)
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_arrow(path: Path) -> Iterator[RawRecord]:
@@ -39,9 +39,7 @@ def _batches(path: Path) -> Iterator[Any]:
     try:
         import pyarrow as pa
     except ImportError:
-        raise TsdsError(
-            f"{path}: Arrow files need a package that is not installed: pip install pyarrow"
-        ) from None
+        raise TsdsError(f"{path}: Arrow needs a package that is not installed: pip install pyarrow") from None
     try:
         with pa.memory_map(str(path)) as mapped:
             if mapped.read(len(FILE_MAGIC)) == FILE_MAGIC:
@@ -49,17 +47,21 @@ def _batches(path: Path) -> Iterator[Any]:
                 yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
             else:
                 mapped.seek(0)
-                yield from _to_the_end(pa.ipc.open_stream(mapped), mapped)
-    except (pa.ArrowException, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise TsdsError(f"{path}: cannot be read: {error.strerror}") from None
+                yield from pa.ipc.open_stream(mapped)
+                _check_end(path, mapped)
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise TsdsError(f"{path}: not a whole Arrow file ({reason}): copy or write it again") from None
+        if isinstance(error, OSError) and error.errno:
+            raise TsdsError(f"{path}: cannot be read: {os.strerror(error.errno)}") from None
+        raise _damaged(path, reason) from None
 
 
-def _to_the_end(reader: Any, mapped: Any) -> Iterator[Any]:
-    """The batches of a stream; EOFError where its end is missing, which Arrow itself takes for an end."""
-    yield from reader
-    mapped.seek(max(0, mapped.tell() - len(_END)))
-    if mapped.read(len(_END)) != _END:
-        raise EOFError("it ends early")
+def _check_end(path: Path, mapped: Any) -> None:
+    """A stream that was cut off between two batches looks whole but for the mark at its end."""
+    mapped.seek(max(0, mapped.tell() - len(END_OF_STREAM)))
+    if mapped.read(len(END_OF_STREAM)) != END_OF_STREAM:
+        raise _damaged(path, "it has no mark at its end")
+
+
+def _damaged(path: Path, reason: str) -> TsdsError:
+    return TsdsError(f"{path}: not a whole Arrow file ({reason}): copy or write it again")

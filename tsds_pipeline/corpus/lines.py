@@ -40,13 +40,13 @@ def _packing(path: Path) -> tuple[Callable[..., BinaryIO], tuple[type[Exception]
     if path.suffix == ".gz":
         return gzip.open, (gzip.BadGzipFile, zlib.error), "gzip"
     if path.suffix == ".zst":
-        zstd = _zstd(path)
+        zstd = import_zstd(path)
         return zstd.open, (zstd.ZstdError,), "zstd"
     return open, (), ""
 
 
-def _zstd(path: Path) -> Any:
-    """Python's own module (3.14), or the same one for older versions."""
+def import_zstd(path: Path) -> Any:
+    """Python's own module for zstd (3.14), or the same one for older versions, to read ``path``."""
     try:
         return importlib.import_module("compression.zstd")
     except ImportError:
