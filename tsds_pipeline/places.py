@@ -21,7 +21,7 @@ from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.project import SETTINGS_FILE
 from tsds_pipeline.remote_files import RemoteFile, remote_files
-from tsds_pipeline.settings import SourceSettings, TaskSettings
+from tsds_pipeline.settings import ExcludedSettings, SourceSettings, TaskSettings
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,18 @@ def find_tests(root: Path, tasks: Iterable[str]) -> tuple[dict[str, list[Place]]
         if os.path.isdir(folder)
     }
     return {task: places for task, places in found.items() if places}, problems
+
+
+def find_excluded(
+    root: Path, tables: Mapping[str, ExcludedSettings]
+) -> tuple[dict[str, list[Place]], list[str]]:
+    """The places of the test sets of [exclude.X], by name, and the problems that belong to none."""
+    problems: list[str] = []
+    found = {
+        key: [_named(root, f"{SETTINGS_FILE}: [exclude.{key}] path", table.path, problems)]
+        for key, table in sorted(tables.items())
+    }
+    return found, problems
 
 
 def shown(root: Path, path: Path) -> str:
