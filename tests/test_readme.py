@@ -76,13 +76,17 @@ def test_the_commands(commands_run):
     assert len(exported) == 1000
 
 
-def test_the_code(commands_run, monkeypatch):
+def test_the_code(commands_run, monkeypatch, tmp_path):
+    import datasets
+
     monkeypatch.chdir(commands_run)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     names: dict = {}
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
     assert names["selection"].indices.shape == (1, 200)
     assert len(names["table"]) == 1000
+    assert names["examples"]["id"] == names["table"]["id"].to_list()
 
 
 def test_every_local_link_leads_somewhere():

@@ -125,7 +125,7 @@ def test_a_silent_server_is_waited_for_once(silent_server, look, monkeypatch):
     started = time.monotonic()
     assert "cannot be read (no answer in time)" in problem(look(f"{silent_server}/a.jsonl"))
     assert time.monotonic() - started < 5
-    monkeypatch.setattr(remote, "_opened", None)
+    monkeypatch.setattr(remote, "opened", None)
     assert "cannot be read (no answer in time)" in problem(look(f"{silent_server}/b.jsonl"))
 
 

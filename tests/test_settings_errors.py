@@ -21,7 +21,9 @@ from tsds_pipeline.settings import (
     load_settings,
 )
 
-TABLES = "tables: corpus, dagster, encoder, exclude, pool, selection, sources, tasks"
+TABLES = (
+    "tables: corpus, dagster, encoder, encoders, exclude, export, pool, selection, sources, storage, tasks"
+)
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
     "(*, ? and ** allowed)"
@@ -121,6 +123,32 @@ def test_what_is_not_toml(content, expected, tmp_path):
         ),
         ("[selection]\nepochs = true", "[selection] epochs = true: must be a whole number from 1"),
         ("[selection]\nwith_replacement = 1", "[selection] with_replacement = 1: must be true or false"),
+        (
+            '[export]\nformat = "csv"',
+            '[export] format = "csv": must be "jsonl" or "parquet", or a list of both',
+        ),
+        ("[export]\nformat = []", '[export] format = []: must be "jsonl" or "parquet", or a list of both'),
+        ('[export]\nlayout = "raw"', '[export] layout = "raw": must be "original" or "chat"'),
+        ("[export]\nshard_rows = 0", "[export] shard_rows = 0: must be a whole number from 1"),
+        ("[export]\nweights = 1", "[export] weights = 1: must be true or false"),
+        *(
+            (
+                f'[storage]\nurl = "{url}"',
+                f'[storage] url = "{url}": not the address of a store that can be written to, as '
+                '"s3://bucket/folder" is',
+            )
+            for url in ("bucket/folder", "/somewhere", "https://host/folder")
+        ),
+        ('[storage]\nurl = "s3://b/*"', '[storage] url = "s3://b/*": a folder is written without * and ?'),
+        (
+            '[storage]\nurl = "s3://key:secret@bucket/x"',
+            '[storage] url = "s3://...@bucket/x": no credentials may stand in an address: take out what is before @ '
+            "and give them in the environment",
+        ),
+        (
+            '[storage]\nurl = "file:///x"',
+            '[storage] url = "file:///x": a path on this machine is written without file://',
+        ),
         ("[tasks.t]\nfraction = 0.0", "[tasks.t] fraction = 0.0: must be a number above 0, at most 1"),
         ("[tasks.t]\nsources = []", "[tasks.t] sources = []: must be a list of at least one source key"),
         ('[tasks.t]\nexclude = "a"', '[tasks.t] exclude = "a": must be a list of source keys'),

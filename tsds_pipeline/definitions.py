@@ -9,6 +9,7 @@ from tsds_pipeline.assets import candidates, reports, tasks
 from tsds_pipeline.assets.sql_models import model_assets
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import project_models
+from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.orchestration.automation import condition, model_condition, sensors
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
@@ -24,11 +25,14 @@ def definitions(root: str | None = None) -> dg.Definitions:
     settings = loaded.settings.dagster if loaded else DagsterSettings()
     running = os.environ.get(AUTOMATION) == "on"
     project = ProjectResource(root=root)
-    assets = dg.load_assets_from_modules([candidates, tasks, reports], automation_condition=condition(root))
+    encoders = [DEFAULT_ENCODER, *(loaded.settings.encoders if loaded else ())]
+    conditioned = condition(root, len(encoders))
+    every = (*candidates.ASSETS, *tasks.ASSETS, *reports.ASSETS)
+    assets = [made for asset in every for made in asset.definitions(encoders, conditioned)]
     models = model_assets(project_models(loaded and loaded.root), model_condition(root))
     owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))
     return dg.Definitions(
-        assets=dg.map_asset_specs(owned, [*input_specs(), *assets, *models]),
+        assets=dg.map_asset_specs(owned, [*input_specs(encoders), *assets, *models]),
         resources={"project": project, "artifacts": ProjectIOManager(project=project)},
         jobs=[refresh_job, redraw_job],
         sensors=sensors(

@@ -52,7 +52,7 @@ class Explainer:
         table = solved.frame.join(drawn, on="content_id", how="left")
         self._table, self._notes = table.with_columns(pl.col("drawn").fill_null(0)), solved.header.notes
         self._queries, self._vectors = examples.frame, embedded.vectors
-        self._candidate_vectors = StoredVectors(project)
+        self._candidate_vectors = StoredVectors(project.for_task(task))
 
     @property
     def record_ids(self) -> list[str]:

@@ -11,7 +11,9 @@ from tsds_pipeline.discovery import COPIES
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, OF_POOL, Observed, reported, stored
+from tsds_pipeline.graph import BY_SOURCE, OF_ENCODER, OF_POOL, Observed, reported, stored
+from tsds_pipeline.node_names import FOLDER as ENCODERS
+from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.report.pages import calibration_path, page_path, version_of
 from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
 from tsds_pipeline.stages.history import FOLDER as HISTORY
@@ -72,9 +74,12 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     storage = observed.project.storage
     neighbors = storage / "query_neighbors"
     by_source = [*(storage / name for name in _OF_SOURCES), neighbors]
+    encoders = storage / ENCODERS
+    by_source += [encoders / name / asset for name in observed.encoders for asset in OF_ENCODER]
     by_task = [*(storage / name for name in _OF_TASKS), *(neighbors / source for source in observed.sources)]
     found = [one for folder in by_source for one in _unknown(folder, observed.sources, "source")]
     found += [one for folder in by_task for one in _unknown(folder, observed.tasks, "task")]
+    found += _unknown(encoders, observed.encoders, "task with the encoder")
     found += _pages(observed)
     found += _abandoned([storage, observed.project.exports, observed.project.reports])
     found += _copies(storage / COPIES, observed)
@@ -84,7 +89,7 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
         exported = _unknown(observed.project.exports, observed.tasks, "task")
         found += [one for one in exported if (one.path / "manifest.json").is_file()]
     if embeddings:
-        found += _other_encoders(storage / EMBEDDINGS, observed.settings["encoder_settings"])
+        found += _other_encoders(storage / EMBEDDINGS, observed)
     return found
 
 
@@ -127,19 +132,20 @@ def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:
 
 
 def _kernel_sums(storage: Path, observed: Observed) -> Iterator[Garbage]:
-    """Sums of embeddings or for a radius that are not the present ones."""
-    folder, present = (
-        storage / KERNEL_SUMS,
-        sums_folder(storage / KERNEL_SUMS, observed.project.settings.pool.kernel_radius),
-    )
-    made = [stored(storage, f"candidate_embeddings|{source}") for source in observed.sources]
-    versions = {artifact.version for artifact in made if artifact}
+    """Sums of embeddings or for a radius that no encoder in use has."""
+    folder, present, versions = storage / KERNEL_SUMS, set(), set()
+    for seen in map(observed.project.with_encoder, observed.encoders):
+        present.add(sums_folder(folder, seen.settings.pool.kernel_radius))
+        made = [
+            stored(storage, seen.of_encoder("candidate_embeddings", source)) for source in observed.sources
+        ]
+        versions |= {artifact.version for artifact in made if artifact}
     for path in _entries(folder):
-        if path != present:
+        if path not in present:
             yield Garbage(path, "sums for another kernel_radius, or of an earlier version")
-    for path in _entries(present):
-        if path.suffix == ".npz" and not set(path.stem.split("-")) <= versions:
-            yield Garbage(path, "sums of embeddings that were replaced")
+        for sums in _entries(path) if path in present else ():
+            if sums.suffix == ".npz" and not set(sums.stem.split("-")) <= versions:
+                yield Garbage(sums, "sums of embeddings that were replaced")
 
 
 def _models(storage: Path, observed: Observed) -> Iterator[Garbage]:
@@ -160,7 +166,12 @@ def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
                     yield Garbage(path, "its writer was killed")
 
 
-def _other_encoders(folder: Path, fingerprint: str) -> Iterator[Garbage]:
+def _other_encoders(folder: Path, observed: Observed) -> Iterator[Garbage]:
+    used = {
+        encoder_folder(folder, text)
+        for node, text in observed.settings.items()
+        if asset_of(node) == "encoder_settings"
+    }
     for path in _entries(folder):
-        if path != encoder_folder(folder, fingerprint):
+        if path not in used:
             yield Garbage(path, "vectors of another encoder")

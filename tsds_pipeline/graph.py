@@ -1,6 +1,6 @@
 """What depends on what: every asset partition as a node, and its upstream nodes.
 
-A node is written "asset" or "asset|partition"; the partition of ``query_neighbors`` is "source|task". The
+How a node is written is in ``node_names``; what a further encoder decides is there once more for it. The
 Dagster definitions draw the same graph (a test compares them); it stands here without Dagster so that `tsds
 status` answers at once. What a node was made from, and why it is stale, is in ``provenance``; making it again is
 ``orchestration.refresh``.
@@ -9,11 +9,12 @@ status` answers at once. What a node was made from, and why it is stale, is in `
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
 from tsds_pipeline.project import Project
 from tsds_pipeline.redraws import redraws
 from tsds_pipeline.settings import (
@@ -53,11 +54,14 @@ CHAINS = (
     ("selection_probabilities", "sampled_subset", "selection_report"),
 )
 OF_POOL = ("pool_summary", "pool_map")
+# What there is once for each encoder.
+OF_ENCODER = ("candidate_embeddings", "faiss_index", "kde_densities", *OF_POOL)
+INPUTS_OF_ENCODER = ("encoder_settings", "pool_settings")
 ON_DEMAND = ("selection_comparison",)
 # What is observed, not made: files of the user, and resolved settings.
 INPUTS_BY_SOURCE = ("source_files",)
 INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
-INPUTS_OF_ALL = ("source_registry", "encoder_settings", "index_settings", "pool_settings")
+INPUTS_OF_ALL = ("source_registry", "index_settings", *INPUTS_OF_ENCODER)
 INPUT_ASSETS = (*INPUTS_BY_SOURCE, *INPUTS_BY_TASK, *INPUTS_OF_ALL)
 
 
@@ -76,10 +80,12 @@ class Observed:
 
     @cached_property
     def by_asset(self) -> dict[str, list[str]]:
-        """The inputs and what a refresh makes of the pipeline, by asset."""
+        """The inputs and what a refresh makes of the pipeline, by asset; of the default encoder."""
         found: dict[str, list[str]] = {}
         for node in (*self.versions, *_pipeline_nodes(self)):
-            found.setdefault(node.partition("|")[0], []).append(node)
+            encoder, asset, _ = split_name(node)
+            if encoder == DEFAULT_ENCODER:
+                found.setdefault(asset, []).append(node)
         return found
 
     @property
@@ -98,6 +104,15 @@ class Observed:
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(self.scan.tasks)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The encoders in use: the default one, then those that a task names."""
+        return (DEFAULT_ENCODER, *sorted({self.encoder_of(task) for task in self.tasks} - {DEFAULT_ENCODER}))
+
+    def encoder_of(self, task: str) -> str:
+        """The encoder of ``task``."""
+        return self.project.settings.resolved_task(task).encoder
 
     def require(self, kind: str, key: str) -> None:
         """TsdsError unless there is such a "source" or "task"."""
@@ -119,11 +134,14 @@ def observe(project: Project) -> Observed:
 
     found, settings = scan(project), project.settings
     texts = {
-        "encoder_settings": make_encoder(settings.encoder, project.root).fingerprint,
         "index_settings": index_part(settings),
-        "pool_settings": pool_part(settings),
         "source_registry": json.dumps(list(found.sources)),
     }
+    for name in {DEFAULT_ENCODER, *(settings.resolved_task(task).encoder for task in found.tasks)}:
+        seen = project.with_encoder(name)
+        encoder = make_encoder(seen.settings.encoder, project.root)
+        texts[seen.of_encoder("encoder_settings")] = encoder.fingerprint
+        texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
         texts[f"solver_settings|{task}"] = solver_part(settings, task)
         tests = found.tests.get(task)
@@ -148,37 +166,44 @@ def project_models(root: Path | None) -> Models:
 
 def upstream(node: str, observed: Observed) -> list[str]:
     """The nodes that ``node`` is made from: a change of any makes it stale."""
-    asset, _, key = node.partition("|")
+    encoder, asset, key = split_name(node)
     sources = observed.sources
     if asset in observed.models:
         return [name for read in observed.models[asset].reads for name in _behind_table(read, observed)]
+    if asset not in OF_ENCODER and asset not in BY_SOURCE:
+        encoder = observed.encoder_of(key.rpartition("|")[2])
+    decided = partial(node_name, encoder=encoder)
     match asset:
         case "candidate_corpus":
             return [f"source_files|{key}"]
         case "candidate_embeddings":
-            return [f"candidate_corpus|{key}", "encoder_settings"]
+            return [f"candidate_corpus|{key}", decided("encoder_settings")]
         case "faiss_index":
-            return [f"candidate_embeddings|{key}", "index_settings"]
+            return [decided("candidate_embeddings", key), "index_settings"]
         case "kde_densities":
-            return ["source_registry", "pool_settings", *(f"faiss_index|{s}" for s in sources)]
+            return [
+                "source_registry",
+                decided("pool_settings"),
+                *(decided("faiss_index", source) for source in sources),
+            ]
         case "pool_summary":
-            return [f"kde_densities|{s}" for s in sources]
+            return [decided("kde_densities", source) for source in sources]
         case "pool_map":
-            return [f"candidate_embeddings|{s}" for s in sources]
+            return [decided("candidate_embeddings", source) for source in sources]
         case "query_examples":
             return [f"query_files|{key}"]
         case "query_embeddings":
-            return [f"query_examples|{key}", "encoder_settings"]
+            return [f"query_examples|{key}", decided("encoder_settings")]
         case "query_neighbors":
             source, _, task = key.partition("|")
-            return [f"kde_densities|{source}", f"query_embeddings|{task}"]
+            return [decided("kde_densities", source), f"query_embeddings|{task}"]
         case "selection_probabilities":
             neighbors = [f"query_neighbors|{s}|{key}" for s in sources]
-            return [*neighbors, "pool_summary", f"solver_settings|{key}"]
+            return [*neighbors, decided("pool_summary"), f"solver_settings|{key}"]
         case "sampled_subset":
             return [f"selection_probabilities|{key}", f"draw_settings|{key}"]
         case "selection_report":
-            return [f"sampled_subset|{key}", "pool_map"]
+            return [f"sampled_subset|{key}", decided("pool_map")]
         case "selection_comparison":
             return [f"sampled_subset|{key}"]
     raise ValueError(f"{node} is not made by any asset")
@@ -217,7 +242,7 @@ def required(node: str, observed: Observed) -> list[str]:
 
 def is_model(node: str) -> bool:
     """Whether ``node``, one of ``nodes``, is an SQL model."""
-    return "|" not in node and node not in CODE_VERSIONS
+    return asset_of(node) not in CODE_VERSIONS
 
 
 def code_version(asset: str, observed: Observed) -> str:
@@ -236,16 +261,20 @@ def current_versions(nodes: Iterable[str], observed: Observed) -> dict[str, str]
 
 def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -> dict[str, str]:
     """What ``node`` would be made from now: its code, and the data versions of those upstream that there are."""
+    asset = asset_of(node)
     known = {name: versions[name] for name in upstream(node, observed) if name in versions}
-    return {"code": code_version(node.partition("|")[0], observed), **known}
+    # Decides no version, but whether it is worth to try again.
+    how = {"export": observed.project.settings.export.model_dump_json()} if asset == "sampled_subset" else {}
+    return {"code": code_version(asset, observed), **known, **how}
 
 
 def chained(node: str) -> str | None:
     """The node before ``node`` in its chain; None where it begins one."""
-    asset, _, partition = node.partition("|")
+    encoder, asset, partition = split_name(node)
     for chain in CHAINS:
         if asset in chain[1:]:
-            return f"{chain[chain.index(asset) - 1]}|{partition}"
+            before = chain[chain.index(asset) - 1]
+            return node_name(before, partition, encoder if before in OF_ENCODER else DEFAULT_ENCODER)
     return None
 
 
@@ -261,12 +290,16 @@ def nodes(observed: Observed) -> Iterator[str]:
 
 def _pipeline_nodes(observed: Observed) -> Iterator[str]:
     sources = observed.sources
-    for asset in BY_SOURCE:
-        yield from (f"{asset}|{source}" for source in sources)
-    if sources:
-        yield "pool_summary"
-        if any(reported(observed, task) for task in observed.tasks):
-            yield "pool_map"
+    yield from (f"candidate_corpus|{source}" for source in sources)
+    for encoder in observed.encoders:
+        for asset in ("candidate_embeddings", "faiss_index", "kde_densities"):
+            yield from (node_name(asset, source, encoder) for source in sources)
+        if sources:
+            yield node_name("pool_summary", encoder=encoder)
+            if any(
+                reported(observed, task) for task in observed.tasks if observed.encoder_of(task) == encoder
+            ):
+                yield node_name("pool_map", encoder=encoder)
     for task in observed.tasks:
         yield from (f"query_examples|{task}", f"query_embeddings|{task}")
         yield from (f"query_neighbors|{source}|{task}" for source in sources)
@@ -287,8 +320,8 @@ def stored(base: Path, node: str) -> Artifact | None:
 
 def node_path(base: Path, node: str) -> Path:
     """Where the artifact of ``node`` is."""
-    asset, _, partition = node.partition("|")
-    return artifact_path(base, asset, partition or None)
+    folder, _, partition = node.partition("|")
+    return artifact_path(base, folder, partition or None)
 
 
 _READ_TO_JUDGE = (
@@ -312,7 +345,7 @@ ALSO_READ = {
 
 def keys_of(node: str) -> tuple[str | None, str | None]:
     """The source and the task that ``node`` belongs to, as far as it does."""
-    asset, _, partition = node.partition("|")
+    _, asset, partition = split_name(node)
     first, bar, second = partition.partition("|")
     if bar:
         return first, second
@@ -320,6 +353,7 @@ def keys_of(node: str) -> tuple[str | None, str | None]:
 
 
 def describe(node: str) -> str:
-    """``node`` for a person: query_neighbors[alpaca x bbh]."""
-    asset, _, partition = node.partition("|")
-    return f"{asset}[{partition.replace('|', ' x ')}]" if partition else asset
+    """``node`` for a person: query_neighbors[alpaca x bbh], kde_densities[alpaca] of encoder gradients."""
+    encoder, asset, partition = split_name(node)
+    whose = "" if encoder == DEFAULT_ENCODER else f" of encoder {encoder}"
+    return f"{asset}[{partition.replace('|', ' x ')}]{whose}" if partition else f"{asset}{whose}"

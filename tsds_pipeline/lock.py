@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.object_storage import held
 from tsds_pipeline.project import Project
 
 LOCK_FILE = ".lock"
@@ -16,14 +17,18 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def refresh_lock(project: Project, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of the project's only refresh. While another process has it: TsdsError, or ``wait``."""
+    """Hold the lock of the project's only refresh. While another process has it: TsdsError, or ``wait``.
+
+    Where results are kept on object storage that of other machines too, whose results are here inside.
+    """
     with _lock_file(project.storage / LOCK_FILE) as file:
         if not _taken(file, wait):
             raise TsdsError(
                 f"{project.root}: another refresh is under way{_holder(file)}: wait until it has ended"
             )
         hold(file, os.getpid())
-        yield
+        with held(project, wait=wait):
+            yield
 
 
 @contextmanager

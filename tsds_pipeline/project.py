@@ -5,10 +5,11 @@ may say is in ``settings``.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
 from tsds_pipeline.settings import Settings, load_settings
 
 SETTINGS_FILE = "tsds.toml"
@@ -21,6 +22,8 @@ class Project:
 
     root: Path
     settings: Settings
+    encoder: str = DEFAULT_ENCODER
+    """Whose pool it is: that of the table [encoder], which ``settings`` hold, or of one of [encoders.NAME]."""
 
     @classmethod
     def load(cls, root: Path | str | None = None) -> "Project":
@@ -40,6 +43,22 @@ class Project:
             )
         return cls(folder, load_settings(folder / SETTINGS_FILE))
 
+    def with_encoder(self, name: str) -> "Project":
+        """The project as the encoder ``name`` sees it: its settings, its pool."""
+        if name == self.encoder:
+            return self
+        if self.encoder != DEFAULT_ENCODER:
+            raise ValueError(f"this is the project of {self.encoder} already")
+        return replace(self, settings=self.settings.with_encoder(name), encoder=name)
+
+    def for_task(self, task: str) -> "Project":
+        """The project as the encoder of ``task`` sees it."""
+        return self.with_encoder(self.settings.resolved_task(task).encoder)
+
+    def of_encoder(self, asset: str, partition: str = "") -> str:
+        """The node of an ``asset`` that the encoder decides."""
+        return node_name(asset, partition, self.encoder)
+
     @property
     def storage(self) -> Path:
         """What the pipeline writes, one folder an asset."""
@@ -47,7 +66,7 @@ class Project:
 
     @property
     def exports(self) -> Path:
-        """The drawn examples as JSONL, one folder a task."""
+        """The drawn examples as a trainer takes them, one folder a task."""
         return self.root / "exports"
 
     @property

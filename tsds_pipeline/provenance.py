@@ -19,6 +19,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
+from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.storage import Artifact, Header, content_hash
 
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
@@ -44,14 +45,14 @@ def header(
     effect is to stop passes ``version``, a hash of its content (and settings) alone. The inputs name the direct
     ones and those of CARRIED, which lie further up.
     """
-    code = CODE_VERSIONS[node.partition("|")[0]]
+    code = CODE_VERSIONS[asset_of(node)]
     inputs = {name: artifact.version for name, artifact in made_from.items()}
     inputs |= {
         name: observed.versions[name] for name in upstream(node, observed) if name in observed.versions
     }
-    carried = CARRIED.get(node.partition("|")[0], ())
+    carried = CARRIED.get(asset_of(node), ())
     for artifact in made_from.values():
-        inputs |= {n: v for n, v in artifact.header.inputs.items() if n.partition("|")[0] in carried}
+        inputs |= {n: v for n, v in artifact.header.inputs.items() if asset_of(n) in carried}
     settings = {name: observed.settings[name] for name in inputs if name in observed.settings}
     version = version or content_hash(code, inputs, *content)
     return Header(version=version, code=code, inputs=inputs, settings=settings, **more)
@@ -76,7 +77,7 @@ def stale_reasons(node: str, old: Header, observed: Observed, versions: Mapping[
 
     ``versions`` are the current data versions, of the upstream nodes at least. One plain phrase a reason.
     """
-    asset = node.partition("|")[0]
+    asset = asset_of(node)
     reasons = [] if old.code == code_version(asset, observed) else [f"the code of {asset} changed"]
     expected = upstream(node, observed)
     optional = set(expected) - set(required(node, observed))
@@ -89,7 +90,7 @@ def stale_reasons(node: str, old: Header, observed: Observed, versions: Mapping[
             reasons.append(_what_changed(name, old, observed))
     gone = old.inputs.keys() - set(expected)
     known = (*ALSO_READ.get(asset, ()), *CARRIED.get(asset, ()))
-    reasons += [f"{describe(name)} is gone" for name in sorted(gone) if name.partition("|")[0] not in known]
+    reasons += [f"{describe(name)} is gone" for name in sorted(gone) if asset_of(name) not in known]
     return reasons
 
 
@@ -102,7 +103,7 @@ def require_same_versions(made_from: Mapping[str, Artifact]) -> None:
     seen = {name: artifact.version for name, artifact in made_from.items()}
     for node, artifact in made_from.items():
         for name, version in artifact.header.inputs.items():
-            if name in COMMON_SETTINGS:
+            if asset_of(name) in COMMON_SETTINGS:
                 seen.setdefault(name, version)
             if seen.get(name, version) != version:
                 raise TsdsError(
@@ -123,7 +124,7 @@ def lineage(base: Path, start: Header) -> tuple[dict[str, str], dict[str, str]]:
         settings |= made.settings
         for name in made.inputs.keys() - versions.keys():
             versions[name] = made.inputs[name]
-            artifact = None if name.partition("|")[0] in INPUT_ASSETS else stored(base, name)
+            artifact = None if asset_of(name) in INPUT_ASSETS else stored(base, name)
             # What has been replaced since says nothing about what was used.
             waiting += [artifact.header] if artifact and artifact.version == versions[name] else []
     return dict(sorted(versions.items())), dict(sorted(settings.items()))

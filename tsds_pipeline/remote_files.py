@@ -74,8 +74,8 @@ def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFi
         )
     if web and not format_of(address):
         raise TsdsError(f'{where}: "{printable(address)}" is not {FORMAT_RULE}: name such a file')
-    with _explained(where, address, remember=True):
-        fs, path = _opened(address)
+    with explained(where, address, remember=True):
+        fs, path = opened(address)
         found = _matches(fs, path) if pattern else _entries(fs, path)
     full = address.rstrip("/")
     before = full.removesuffix(path) if full.endswith(path) else f"{protocol_of(address)}://"
@@ -92,7 +92,7 @@ def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFi
         elif not format_of(name):
             problems.append(f"{printable(file)}: not {FORMAT_RULE}: convert it, or move it elsewhere")
         else:
-            listed.append(RemoteFile(file, _identity(where, file, info), where))
+            listed.append(RemoteFile(file, identity_of(where, file, info), where))
     return listed
 
 
@@ -103,7 +103,7 @@ def fetch(file: RemoteFile, copy: Path) -> None:
     not stay, the one that was listed.
     """
     if not copy.exists():
-        with _explained(file.where, file.address):
+        with explained(file.where, file.address):
             write_atomically(copy, lambda beside: _download(file, beside))
     for other in copy.parent.iterdir():
         if other != copy and other.suffix != ".tmp":  # which may be under way elsewhere
@@ -111,18 +111,18 @@ def fetch(file: RemoteFile, copy: Path) -> None:
 
 
 def _download(file: RemoteFile, target: Path) -> None:
-    fs, path = _opened(file.address)
+    fs, path = opened(file.address)
     fs.get_file(path, str(target))
     fs.invalidate_cache()
     info = _info(fs, path)
     whole = info.get("size") in (None, target.stat().st_size)
-    if not whole or _identity(file.where, file.address, info) != file.identity:
+    if not whole or identity_of(file.where, file.address, info) != file.identity:
         raise TsdsError(
             f'{file.where}: "{file.name}": changed while it was downloaded: run `tsds refresh` again'
         )
 
 
-def _opened(address: str) -> tuple[Any, str]:
+def opened(address: str) -> tuple[Any, str]:
     """The file system of ``address``, which remembers no listing, and the path in it."""
     import fsspec
     from fsspec.config import apply_config
@@ -205,7 +205,7 @@ def _segment(part: str) -> str:
     return "".join({"*": "[^/]*", "?": "[^/]"}.get(c) or re.escape(c) for c in part)
 
 
-def _identity(where: str, address: str, info: dict[str, Any]) -> str:
+def identity_of(where: str, address: str, info: dict[str, Any]) -> str:
     said = {re.sub(r"[^a-z0-9]", "", key.lower()): str(value) for key, value in info.items() if value}
     for key in _OF_CONTENT:
         if key in said:
@@ -220,7 +220,7 @@ def _identity(where: str, address: str, info: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _explained(where: str, address: str, remember: bool = False) -> Iterator[None]:
+def explained(where: str, address: str, remember: bool = False, doing: str = "read") -> Iterator[None]:
     """Turns whatever goes wrong with ``address`` into a :class:`TsdsError`."""
     name, server = f'{where}: "{printable(address)}"', server_of(address)
     since, reason = _failed_slowly.get(server, (0.0, ""))
@@ -232,7 +232,7 @@ def _explained(where: str, address: str, remember: bool = False) -> Iterator[Non
     except TsdsError:
         raise
     except Exception as error:  # each protocol has a library with errors of its own
-        reason = _reason(error, address)
+        reason = _reason(error, address, doing)
         if remember and time.monotonic() - started > SLOW_S and not _is_answer(error):
             _failed_slowly[server] = (time.monotonic(), reason)
         raise TsdsError(f"{name}: {reason}") from None
@@ -244,7 +244,7 @@ def _is_answer(error: Exception) -> bool:
     return about_it or getattr(error, "status", None) is not None
 
 
-def _reason(error: Exception, address: str) -> str:
+def _reason(error: Exception, address: str, doing: str) -> str:
     """What went wrong and what to do about it."""
     status = getattr(error, "status", None)
     words = printable(without_secrets((str(error).strip() or type(error).__name__).splitlines()[0]))
@@ -263,7 +263,9 @@ def _reason(error: Exception, address: str) -> str:
         return f"the server answers with status {status}: try again later, or correct the address"
     if isinstance(error, TimeoutError):
         words = "no answer in time"
-    return f"cannot be read ({words}): see whether the address is right and the server up, then refresh again"
+    return (
+        f"cannot be {doing} ({words}): see whether the address is right and the server up, then refresh again"
+    )
 
 
 def _missing_module(error: BaseException | None) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.object_storage import Mirror
 from tsds_pipeline.project import Project
 from tsds_pipeline.storage import Artifact, artifact_path, read_artifact
 
@@ -12,8 +13,12 @@ from tsds_pipeline.storage import Artifact, artifact_path, read_artifact
 def load_selection(project: Project | Path | str, task: str) -> pl.DataFrame:
     """The sampled subset of ``task``: a row a draw, as in storage/sampled_subset/<task>.parquet.
 
-    ``project`` is the project or its folder. TsdsError where there is no result yet.
+    ``project`` is the project or its folder; of one on object storage, what any machine made last. TsdsError where
+    there is no result yet.
     """
+    project = project if isinstance(project, Project) else Project.load(project)
+    if (mirror := Mirror.of(project)) is not None:
+        mirror.pull()
     return load_result(project, "sampled_subset", task).frame
 
 

@@ -25,10 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from tsds_pipeline.addresses import check_address
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.addresses import REMOTE, WEB, check_address, protocol_of
+from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
-from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, undecodable
+from tsds_pipeline.node_names import DEFAULT_ENCODER
+from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, nearest, undecodable
 
 
 def _as_list(value: object) -> object:
@@ -42,6 +43,15 @@ def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
         if "://" in path:
             check_address(path)
     return paths
+
+
+def _usable_address(address: str) -> str:
+    if not REMOTE.match(address) or protocol_of(address) in WEB:
+        raise ValueError('not the address of a store that can be written to, as "s3://bucket/folder" is')
+    if re.search(r"[*?]", address):
+        raise ValueError("a folder is written without * and ?")
+    check_address(address)
+    return address
 
 
 def _valid_template(template: str) -> str:
@@ -94,6 +104,10 @@ def _plain_values(values: dict[str, tuple]) -> dict[str, tuple]:
     return values
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 def _valid_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"a key has {KEY_RULE}")
@@ -108,6 +122,7 @@ Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Template = Annotated[Text, AfterValidator(_valid_template)]
 Cron = Annotated[str, AfterValidator(_valid_cron)]
+Address = Annotated[Text, AfterValidator(_usable_address)]
 TimeZone = Annotated[str, AfterValidator(_valid_timezone)]
 Owner = Annotated[str, AfterValidator(_valid_owner)]
 Key = Annotated[str, AfterValidator(_valid_key)]
@@ -117,6 +132,13 @@ Paths = Annotated[
     tuple[Text, ...],
     BeforeValidator(_as_list),
     AfterValidator(_usable_paths),
+    Field(min_length=1, strict=False),
+]
+
+Formats = Annotated[
+    tuple[Literal["jsonl", "parquet"], ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_each_once),
     Field(min_length=1, strict=False),
 ]
 
@@ -154,11 +176,22 @@ class EncoderSettings(_Table):
     normalize: bool = Field(True, description="true or false")
     field: Text = Field("embedding", description="the name of the field that holds precomputed vectors")
 
+    @property
+    def vector_field(self) -> str | None:
+        """The field of a record that holds its vector; None when this encodes texts."""
+        return self.field if self.kind == "precomputed" else None
+
     @model_validator(mode="after")
     def _one_precision(self) -> Self:
         if self.backend == "onnx" and (self.dtype != "float32" or self.device not in (None, "cpu")):
             raise ValueError('backend = "onnx" is 8-bit on a CPU: leave out dtype and device')
         return self
+
+
+class NamedEncoderSettings(EncoderSettings):
+    """[encoders.NAME]: a further encoder, for the tasks that name it."""
+
+    kernel_radius: Positive | None = Field(None, description="a finite number above 0")
 
 
 class PoolSettings(_Table):
@@ -194,6 +227,7 @@ class SelectionSettings(_Table):
     max_neighbors: Count | None = Field(None, description="a whole number from 1")
     redraw: bool = Field(False, description="true or false")
     report: bool = Field(True, description="true or false")
+    encoder: Text = Field(DEFAULT_ENCODER, description='"default" or the name of a table [encoders.NAME]')
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
@@ -255,6 +289,8 @@ class ResolvedTask:
     """Whether the schedule `redraw` draws a fresh sample."""
     report: bool
     """Whether a refresh makes the report."""
+    encoder: str
+    """DEFAULT_ENCODER or the name of a table of [encoders]."""
     sources: tuple[str, ...] | None
     """Sorted; None means all of them."""
     exclude: tuple[str, ...]
@@ -265,6 +301,23 @@ class ResolvedTask:
         """Those of the ``known`` source keys that this task draws from, sorted."""
         allowed = set(known) if self.sources is None else set(self.sources) & set(known)
         return tuple(sorted(allowed - set(self.exclude)))
+
+
+class ExportSettings(_Table):
+    """[export]: what a trainer gets. It decides no sample, only how that is written."""
+
+    format: Formats = Field(("jsonl",), description='"jsonl" or "parquet", or a list of both')
+    layout: Literal["original", "chat"] = Field("original", description='"original" or "chat"')
+    shard_rows: Count | None = Field(None, description="a whole number from 1")
+    weights: bool = Field(False, description="true or false")
+
+
+class StorageSettings(_Table):
+    """[storage]: where results are kept beside this folder. It decides no result."""
+
+    url: Address | None = Field(
+        None, description='the address of a folder on object storage, as in "s3://bucket/folder"'
+    )
 
 
 class DagsterSettings(_Table):
@@ -284,9 +337,12 @@ class Settings(_Table):
     """The whole of tsds.toml."""
 
     encoder: EncoderSettings = EncoderSettings()
+    encoders: dict[Key, NamedEncoderSettings] = {}
     pool: PoolSettings = PoolSettings()
     corpus: CorpusSettings = CorpusSettings()
     selection: SelectionSettings = SelectionSettings()
+    export: ExportSettings = ExportSettings()
+    storage: StorageSettings = StorageSettings()
     dagster: DagsterSettings = DagsterSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
@@ -294,8 +350,52 @@ class Settings(_Table):
 
     @property
     def vector_field(self) -> str | None:
-        """The field of a record that holds its precomputed vector; None when vectors are encoded."""
-        return self.encoder.field if self.encoder.kind == "precomputed" else None
+        """The field of a candidate that holds its vector; None when no encoder takes any."""
+        every = (self.encoder, *self.encoders.values())
+        return next((one.vector_field for one in every if one.vector_field), None)
+
+    def with_encoder(self, name: str) -> "Settings":
+        """The same with the encoder ``name`` as the default one, and with its kernel radius."""
+        if name == DEFAULT_ENCODER:
+            return self
+        chosen = self.encoders[name]
+        radius = self.pool.kernel_radius if chosen.kernel_radius is None else chosen.kernel_radius
+        others = {key: encoder for key, encoder in self.encoders.items() if key != name}
+        return self.model_copy(
+            update={
+                "encoder": chosen,
+                "encoders": {**others, DEFAULT_ENCODER: self.encoder},
+                "pool": self.pool.model_copy(update={"kernel_radius": radius}),
+            }
+        )
+
+    def for_task(self, task: str) -> "Settings":
+        """The same with the encoder of ``task`` as the default one."""
+        return self.with_encoder(self.resolved_task(task).encoder)
+
+    @model_validator(mode="after")
+    def _known_encoders(self) -> Self:
+        if DEFAULT_ENCODER in self.encoders:
+            raise ValueError(
+                f"[encoders.{DEFAULT_ENCODER}]: the default encoder is [encoder]: write it there"
+            )
+        fields = {one.vector_field for one in (self.encoder, *self.encoders.values())} - {None}
+        if len(fields) > 1:
+            raise ValueError(
+                f"[encoders]: one field holds the vectors of all records, found {', '.join(sorted(fields))}: "
+                'keep one encoder of the kind "precomputed"'
+            )
+        for where, table in (
+            ("selection", self.selection),
+            *((f"tasks.{k}", t) for k, t in self.tasks.items()),
+        ):
+            if table.encoder not in (DEFAULT_ENCODER, *self.encoders):
+                there = ", ".join(self.encoders) or "none"
+                raise ValueError(
+                    f'[{where}] encoder = "{printable(table.encoder)}": there is no table '
+                    f"[encoders.{printable(table.encoder)}]{nearest(table.encoder, self.encoders)}; there are: {there}"
+                )
+        return self
 
     def resolved_task(self, task: str) -> ResolvedTask:
         """The settings of ``task``, whether or not it has a table of its own."""
@@ -346,8 +446,8 @@ def _canonical(**values: object) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _vector_field(settings: Settings) -> dict[str, str]:
-    return {} if settings.vector_field is None else {"field": settings.vector_field}
+def _with_vectors(field: str | None) -> dict[str, str]:
+    return {} if field is None else {"field": field}
 
 
 def pool_part(settings: Settings) -> str:
@@ -396,7 +496,7 @@ def corpus_part(settings: Settings, source: str, test_sets: Mapping[str, str] | 
         text=text,
         max_chars=max_chars,
         max_quarantined=max_quarantined,
-        **_vector_field(settings),
+        **_with_vectors(settings.vector_field),
         **column_values(settings, source),
         **({"exclude": excluded} if excluded else {}),
     )
@@ -404,8 +504,8 @@ def corpus_part(settings: Settings, source: str, test_sets: Mapping[str, str] | 
 
 def query_part(settings: Settings, task: str) -> str:
     """What decides the query records of ``task``, beside its files."""
-    text = settings.resolved_task(task).text
-    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_vector_field(settings))
+    text, field = settings.resolved_task(task).text, settings.for_task(task).encoder.vector_field
+    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_with_vectors(field))
 
 
 def solver_part(settings: Settings, task: str) -> str:

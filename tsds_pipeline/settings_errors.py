@@ -59,6 +59,8 @@ def nearest(word: str, allowed: Collection[str]) -> str:
 def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> tuple[tuple[str, ...], str]:
     """Where ``problem`` is, and the words for it."""
     loc = [str(name) for name in problem["loc"]]
+    if not loc:  # of several tables together, which the message names
+        return (), str(problem["ctx"]["error"])
     if loc[-1] == "[key]" and problem["type"] != "extra_forbidden":
         loc.pop()  # pydantic's mark: not the table is wrong but its name
     table, model, key = _locate(model, loc)

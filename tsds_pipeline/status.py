@@ -17,9 +17,10 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
+from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.provenance import model_header, stale_reasons
 from tsds_pipeline.report.pages import PAGES, version_of
-from tsds_pipeline.stages.export import is_exported
+from tsds_pipeline.stages.export import why_not_exported
 from tsds_pipeline.storage import Artifact, Attempt, read_attempt
 
 # What was killed is tried again by itself this often; what failed only when something changed.
@@ -55,7 +56,7 @@ class NodeStatus:
 
 def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> NodeStatus:
     """The status of ``node`` alone; ``versions`` are the current data versions of its upstream nodes."""
-    asset, _, partition = node.partition("|")
+    _, asset, partition = split_name(node)
     attempt = read_attempt(node_path(observed.project.storage, node))
     failure = attempt.problem if attempt else None
     tried = attempt is not None and _is_exhausted(attempt, input_versions(node, observed, versions))
@@ -67,8 +68,10 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
     if reasons and (unreadable := _problem(asset, partition, observed)):
         reasons = (f"{unreadable} (its last result stays in use)",)
-    if asset == "sampled_subset" and not is_exported(observed.project.exports / partition, artifact.version):
-        reasons += ("its export is gone or incomplete",)
+    if asset == "sampled_subset":
+        folder, wanted = observed.project.exports / partition, observed.project.settings.export
+        lacking = why_not_exported(folder, artifact.version, wanted)
+        reasons += (lacking,) if lacking else ()
     if asset in PAGES and version_of(PAGES[asset](observed.project, partition)) != artifact.version:
         reasons += ("its page is gone",)
     if failure:
@@ -172,7 +175,7 @@ def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> li
     if source is not None:
         observed.require("source", source)
     ends = drawn_nodes(observed, task) if task else []
-    ends += [f"kde_densities|{source}"] if source else []
+    ends += [node_name("kde_densities", source, encoder) for encoder in observed.encoders if source]
     behind_them = behind(ends, observed)
     return [node for node in nodes(observed) if not ends or node in behind_them]
 
@@ -194,7 +197,8 @@ def drawn_nodes(observed: Observed, task: str) -> list[str]:
     sample = f"sampled_subset|{task}"
     if not reported(observed, task):
         return [sample]
-    lacking = [] if stored(observed.project.storage, "pool_map") else ["pool_map"]
+    pool_map = node_name("pool_map", encoder=observed.encoder_of(task))
+    lacking = [] if stored(observed.project.storage, pool_map) else [pool_map]
     return [*lacking, sample, f"selection_report|{task}"]
 
 
@@ -204,5 +208,5 @@ def task_nodes(observed: Observed, tasks: Iterable[str]) -> list[str]:
     for task in sorted(chosen):
         observed.require("task", task)
     of_pool = (*BY_SOURCE, *OF_POOL)
-    own = [node for node in nodes(observed) if "|" in node and node.partition("|")[0] not in of_pool]
+    own = [node for node in nodes(observed) if "|" in node and asset_of(node) not in of_pool]
     return [node for node in own if node.rpartition("|")[2] in chosen]

@@ -206,7 +206,7 @@ def read_attempt(path: Path) -> Attempt | None:
     A damaged note is as good as none.
     """
     try:
-        return Attempt(**json.loads(_attempt_path(path).read_text("utf-8")))
+        return Attempt(**json.loads(attempt_path(path).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -216,15 +216,16 @@ def _end_attempt(path: Path, *, stands_in: bool) -> None:
     if last is not None and stands_in:
         _write_attempt(path, replace(last, ended=True, problem=None, traceback=None))
     elif last is not None:
-        _attempt_path(path).unlink(missing_ok=True)
+        attempt_path(path).unlink(missing_ok=True)
 
 
 def _write_attempt(path: Path, attempt: Attempt) -> None:
     text = json.dumps(asdict(attempt), indent=1, ensure_ascii=False)
-    write_atomically(_attempt_path(path), lambda p: p.write_text(text, "utf-8"))
+    write_atomically(attempt_path(path), lambda p: p.write_text(text, "utf-8"))
 
 
-def _attempt_path(path: Path) -> Path:
+def attempt_path(path: Path) -> Path:
+    """Where the note on attempts to make the artifact at ``path`` is."""
     return path.with_suffix(".attempt.json")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import stored
+from tsds_pipeline.graph import describe, stored
 from tsds_pipeline.project import Project
 from tsds_pipeline.report.pages import page_path, version_of
 from tsds_pipeline.results import load_result
@@ -90,11 +90,11 @@ class PoolSummary:
 
 
 def summarize_pool(project: Project) -> PoolSummary:
-    """The stored pool; TsdsError where there is none."""
-    table = _beside(project, "pool_summary").frame
+    """The stored pool of the project's encoder; TsdsError where there is none."""
+    table = _beside(project, project.of_encoder("pool_summary")).frame
     candidates = dict(table.select("source", "candidates").iter_rows())
     densest = [
-        _beside(project, f"kde_densities|{source}")
+        _beside(project, project.of_encoder("kde_densities", source))
         .frame.with_columns(source=pl.lit(source))
         .top_k(1, by="density")
         for source in candidates
@@ -113,11 +113,12 @@ def summarize_pool(project: Project) -> PoolSummary:
 
 def summarize(project: Project, task: str) -> TaskSummary:
     """The stored selection of ``task``; TsdsError where there is none."""
+    project = project.for_task(task)
     sample, solved = (
         load_result(project, name, task) for name in ("sampled_subset", "selection_probabilities")
     )
     queries = _beside(project, f"query_examples|{task}")
-    pool = _beside(project, "pool_summary")
+    pool = _beside(project, project.of_encoder("pool_summary"))
     frame = sample.frame
     return TaskSummary(
         task=task,
@@ -150,9 +151,7 @@ def _page(project: Project, task: str, sample: Artifact) -> Iterator[Path]:
 def _beside(project: Project, node: str) -> Artifact:
     artifact = stored(project.storage, node)
     if artifact is None:
-        raise TsdsError(
-            f"{project.storage}: {node.partition('|')[0]} is not there any more: run `tsds refresh`"
-        )
+        raise TsdsError(f"{project.storage}: {describe(node)} is not there any more: run `tsds refresh`")
     return artifact
 
 
@@ -227,7 +226,7 @@ def _largest_groups(vectors: np.ndarray, radius: float, limit: int) -> list[np.n
 
 
 class StoredVectors:
-    """Vectors of candidates, read from the embeddings that are stored."""
+    """Vectors of candidates, read from what the project's encoder made."""
 
     def __init__(self, project: Project):
         self._project = project
@@ -238,7 +237,7 @@ class StoredVectors:
         found: np.ndarray | None = None
         for source in candidates["source"].unique().sort():
             mine = np.flatnonzero((candidates["source"] == source).to_numpy())
-            artifact = stored(self._project.storage, f"candidate_embeddings|{source}")
+            artifact = stored(self._project.storage, self._project.of_encoder("candidate_embeddings", source))
             if artifact is None or artifact.frame.is_empty():
                 continue
             if source not in self._rows:

@@ -9,6 +9,7 @@ import pytest
 from tests.commands import tsds
 from tsds_pipeline import SelectionConfig
 from tsds_pipeline import select as select_rows
+from tsds_pipeline.core.compat import CompatConfig, select_compat
 
 
 @pytest.fixture
@@ -60,6 +61,81 @@ def test_every_option(arrays):
     expected = select_rows(queries, candidates, 5, config=config, rng=np.random.default_rng(4))
     np.testing.assert_array_equal(np.load(folder / "out.npy"), expected.indices)
     np.testing.assert_array_equal(np.load(folder / "p.npy"), expected.probabilities)
+
+
+def test_alpha_0_is_asked_for_and_not_forgotten(arrays):
+    folder, queries, candidates = arrays
+    assert "alpha 0, 60 candidates with mass" in run(folder, "--alpha", "0").stdout
+    config = SelectionConfig(alpha=0.0)
+    expected = select_rows(queries, candidates, 5, config=config, rng=np.random.default_rng(0)).indices
+    np.testing.assert_array_equal(np.load(folder / "out.npy"), expected)
+
+
+def test_compat_has_the_defaults_of_the_script(arrays):
+    folder, queries, candidates = arrays
+    result = run(folder, "--compat", "--probabilities-out", folder / "p.npy")
+    assert result.exit_code == 0, result.output
+    expected = select_compat(queries, candidates, 5, CompatConfig(), np.random.default_rng(0))
+    np.testing.assert_array_equal(np.load(folder / "p.npy"), expected.probabilities)
+    found = np.load(folder / "out.npy", allow_pickle=False)
+    assert (found.dtype, found.shape) == (np.int64, (1, 5))
+    np.testing.assert_array_equal(found, expected.indices)
+    assert "alpha 0.5, " in result.stdout
+    assert f"{len(set(found.ravel()))} different ones" in result.stdout
+    assert "of the 6 that each query sees" in result.stdout
+    assert "4 of 4 queries ran out of the 6 candidates that they see" in result.stderr
+
+
+def test_compat_with_every_option(arrays):
+    folder, queries, candidates = arrays
+    options = "--alpha 0.7 --kernel-radius 2 --distance-scale 1.5 --max-neighbors 5 --kde-neighbors 3"
+    more = f"--epochs 2 --seed 4 --probabilities-out {folder}/p.npy"
+    result = run(folder, "--compat", *options.split(), *more.split())
+    assert result.exit_code == 0, result.output
+    config = CompatConfig(
+        alpha=0.7, kernel_radius=2.0, distance_scale=1.5, max_neighbors=5, kde_neighbors=3, epochs=2
+    )
+    expected = select_compat(queries, candidates, 5, config, np.random.default_rng(4))
+    np.testing.assert_array_equal(np.load(folder / "out.npy"), expected.indices)
+    np.testing.assert_array_equal(np.load(folder / "p.npy"), expected.probabilities)
+    assert "in each of 2 epochs" in result.stdout
+
+    run(folder, "--compat", "--algorithm", "knn_uniform", "--probabilities-out", folder / "uniform.npy")
+    run(folder, "--compat", "--kernel-radius", "0", "--probabilities-out", folder / "zero.npy")
+    np.testing.assert_array_equal(np.load(folder / "uniform.npy"), np.load(folder / "zero.npy"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--kde-neighbors 3", "--kde-neighbors needs --compat"),
+        ("--compat --with-replacement", "--with-replacement has no meaning with --compat"),
+        (
+            "--compat --no-normalize",
+            "--no-normalize has no meaning with --compat: the public script always takes",
+        ),
+        ("--compat --exact", "--exact has no meaning with --compat"),
+        ("--compat --alpha auto", "--alpha auto has no meaning with --compat: give a number from 0 to 1"),
+        ("--compat --algorithm knn_tv", "--algorithm knn_tv has no meaning with --compat"),
+    ],
+)
+def test_options_of_the_other_way_to_select_are_refused(arrays, options, message):
+    result = run(arrays[0], *options.split())
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert not (arrays[0] / "out.npy").exists()
+
+
+def test_where_the_script_stops_compat_says_why(arrays):
+    folder, *_ = arrays
+    result = run(folder, "--compat", "--alpha", "1", "--kernel-radius", "3")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {folder}/q.npy: queries[")
+    assert "the public script stops there with a failed assertion. Lower alpha" in result.stderr
+    np.save(folder / "c.npy", np.ones((19, 6)))
+    result = run(folder, "--compat")
+    assert result.stderr.startswith(f"error: {folder}/c.npy: candidates are 19")
+    assert not (folder / "out.npy").exists()
 
 
 def test_another_seed_another_sample(arrays):

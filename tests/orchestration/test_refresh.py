@@ -26,7 +26,7 @@ from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.refresh import _Runner, project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result, load_selection
-from tsds_pipeline.status import status
+from tsds_pipeline.status import next_nodes, status
 from tsds_pipeline.storage import artifact_path, read_artifact
 
 S, T = 3, 2
@@ -222,6 +222,51 @@ def test_lost_exports_are_made_again(project):
         file.write("junk")
     assert made(refreshed(project, models=True)) == ["sampled_subset|t0", "sampled_subset|t1"]
     assert bytes_of(project, "exports") == before
+
+
+def test_a_changed_export_is_written_again_and_nothing_is_drawn(project):
+    before, samples = bytes_of(project, "exports"), bytes_of(project, "storage/sampled_subset")
+    toml = (project / "tsds.toml").read_text()
+    (project / "tsds.toml").write_text(
+        toml + '[export]\nformat = "parquet"\nlayout = "chat"\nweights = true\n'
+    )
+    stale = [
+        one for one in status(observe(Project.load(project))) if one.state != "fresh" and "|" in one.node
+    ]
+    assert [one.node for one in stale] == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert stale[0].reasons == (
+        '[export] format ["jsonl"] -> ["parquet"], layout original -> chat, weights false -> true',
+    )
+    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert made(refreshed(project)) == []
+    assert bytes_of(project, "storage/sampled_subset") == samples
+    exported = pl.read_parquet(project / "exports" / "t0" / "epoch-0.parquet")
+    text = load_selection(project, "t0")["text"][0]
+    assert exported["messages"][0].to_list() == [{"role": "assistant", "content": text}]
+    weighted = pl.read_parquet(project / "exports" / "t0" / "weighted.parquet")
+    solved = load_result(project, "selection_probabilities", "t0").frame
+    assert set(weighted["id"]) == set(solved.unique("content_id")["id"])
+    (project / "tsds.toml").write_text(toml)
+    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert bytes_of(project, "exports") == before
+
+
+def test_an_export_that_failed_is_tried_again_once_another_is_asked_for(tmp_path):
+    root, turns = tmp_path / "new", {"messages": [{"role": "narrator", "content": "hm"}]}
+    make_project(root, 1, 1, settings=SETTINGS + '[export]\nlayout = "chat"\n')
+    rows = records("s0", clustered(40, 10))
+    write_records(root / "sources" / "s0.jsonl", [row | turns for row in rows])
+    (failed,) = [step for step in refreshed(root) if step.outcome == "failed"]
+    assert failed.node == "sampled_subset|t0"
+    assert "cannot be a chat" in failed.reasons[0]
+    assert not (root / "exports" / "t0").exists()
+
+    def asked_for() -> set[str]:
+        return next_nodes(observe(Project.load(root)))
+
+    assert failed.node not in asked_for(), "the automation does not try in vain"
+    (root / "tsds.toml").write_text(SETTINGS)
+    assert failed.node in asked_for()
 
 
 def with_zero_vector(path: Path) -> None:

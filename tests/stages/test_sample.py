@@ -3,7 +3,7 @@ import json
 import polars as pl
 import pytest
 
-from tsds_pipeline.settings import Settings
+from tsds_pipeline.settings import ExportSettings, Settings
 from tsds_pipeline.stages.export import export_sample
 from tsds_pipeline.stages.sample import (
     OWN_COLUMNS,
@@ -127,7 +127,7 @@ def test_what_is_certain(size, share):
 
 def test_the_export_is_the_original_record_and_where_it_comes_from(tmp_path):
     table = sample(3, epochs=2)
-    written = export_sample(tmp_path / "t", table, {"seed": 0})
+    written = export_sample(tmp_path / "t", table, {"seed": 0}, ExportSettings())
     lines = [json.loads(line) for line in (tmp_path / "t" / "epoch-0.jsonl").open()]
     by_id = {line["id"]: line for line in lines}
     said = by_id["a2"].pop("tsds")
@@ -136,8 +136,12 @@ def test_the_export_is_the_original_record_and_where_it_comes_from(tmp_path):
     assert said["probability"] == 0.5
     assert json.loads((tmp_path / "t" / "manifest.json").read_text()) == written
     assert sorted(written["files"]) == ["epoch-0.jsonl", "epoch-1.jsonl"]
-    export_sample(tmp_path / "t", sample(3), {"seed": 0})
-    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["epoch-0.jsonl", "manifest.json"]
+    export_sample(tmp_path / "t", sample(3), {"seed": 0}, ExportSettings())
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == [
+        "README.md",
+        "epoch-0.jsonl",
+        "manifest.json",
+    ]
 
 
 def test_repetitions_within_an_epoch():

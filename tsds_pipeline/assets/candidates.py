@@ -130,7 +130,7 @@ def _last_good(
 @_asset(
     partitions_def=SOURCES,
     kinds={"numpy", "huggingface"},
-    deps=["encoder_settings"],
+    of_encoder=["encoder_settings"],
     pool="encoder",
 )
 def candidate_embeddings(
@@ -164,11 +164,8 @@ def candidate_embeddings(
 
 def _known_vectors(stage: Stage, corpus: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
     """The records of ``corpus`` that had vectors of this encoder when all went well last."""
-    last, encoder = (
-        stored(stage.observed.project.storage, stage.node),
-        stage.observed.versions["encoder_settings"],
-    )
-    if last is None or last.header.inputs.get("encoder_settings") != encoder:
+    last, settings = stored(stage.project.storage, stage.node), stage.project.of_encoder("encoder_settings")
+    if last is None or last.header.inputs.get(settings) != stage.observed.versions[settings]:
         return corpus.select("content_id", "count").clear(), np.empty((0, 0), np.float32)
     rows = corpus.select("content_id", "count").join(
         last.frame.select("content_id").with_row_index("row"), on="content_id", maintain_order="left"
@@ -180,16 +177,17 @@ def _known_vectors(stage: Stage, corpus: pl.DataFrame) -> tuple[pl.DataFrame, np
     partitions_def=SOURCES,
     kinds={"faiss"},
     deps=["index_settings"],
+    of_encoder=["candidate_embeddings"],
 )
-def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: Artifact):
+def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource):
     """The search index over the source's vectors: exact (flat), or an inverted file where it pays."""
     with Stage.of(context, project) as stage:
-        table = candidate_embeddings.frame
-        made_from = {f"candidate_embeddings|{context.partition_key}": candidate_embeddings}
-        built = [checks.result("built_as_asked")]
+        made_from = stage.read("candidate_embeddings", context.partition_key)
+        (embeddings,) = made_from.values()
+        table, built = embeddings.frame, [checks.result("built_as_asked")]
         if table.is_empty():
             return stage.result(table, made_from, metadata={"index": "empty"}, check_results=built)
-        vectors, pool = candidate_embeddings.vectors, stage.settings.pool
+        vectors, pool = embeddings.vectors, stage.settings.pool
         factory = index_factory(pool.index, len(vectors), pool.expected_queries)
         try:
             index = build_index(vectors, factory)
@@ -208,30 +206,28 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource, can
 @_asset(
     partitions_def=SOURCES,
     kinds={"numpy"},
-    deps=["source_registry", "pool_settings"],
-    ins={"faiss_index": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
+    deps=["source_registry"],
+    of_encoder={"pool_settings": None, "faiss_index": EVERY_SOURCE},
 )
-def kde_densities(
-    context: dg.AssetExecutionContext, project: ProjectResource, faiss_index: dict[str, Artifact]
-):
+def kde_densities(context: dg.AssetExecutionContext, project: ProjectResource):
     """Kernel density of each candidate under the whole pool: how many near-duplicates it has."""
     with Stage.of(context, project) as stage:
-        source = context.partition_key
-        made_from = {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())}
+        source, sources = context.partition_key, stage.observed.sources
+        made_from = stage.read("faiss_index", *sources)
         require_same_versions(made_from)
-        indexes = {key: open_index(artifact) for key, artifact in faiss_index.items()}
+        made = dict(zip(sources, made_from.values(), strict=True))
+        indexes = {key: open_index(artifact) for key, artifact in made.items()}
         with progress_bar(f"densities of {source}, over sources", context.log.info) as progress:
-            kept = stage.observed.project.storage / KERNEL_SUMS
+            kept = stage.project.storage / KERNEL_SUMS
             found = kernel_densities(source, indexes, stage.settings.pool.kernel_radius, kept, progress)
         table = found.table
         near = near_duplicates(table).height
+        settings = stage.observed.settings[stage.project.of_encoder("pool_settings")]
         return stage.result(
             table,
             made_from,
             # Not of the other sources' indexes: a change there that moves no density here stops here.
-            version=content_hash(
-                faiss_index[source].version, stage.observed.settings["pool_settings"], table
-            ),
+            version=content_hash(made[source].version, settings, table),
             metadata={
                 "near_duplicates": near,
                 "largest_density": float(table["density"].max() or 0),
@@ -242,18 +238,13 @@ def kde_densities(
         )
 
 
-@_asset(
-    kinds={"polars", "parquet"},
-    ins={"kde_densities": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
-)
-def pool_summary(
-    context: dg.AssetExecutionContext, project: ProjectResource, kde_densities: dict[str, Artifact]
-) -> dg.MaterializeResult[Draft]:
+@_asset(kinds={"polars", "parquet"}, of_encoder={"kde_densities": EVERY_SOURCE})
+def pool_summary(context: dg.AssetExecutionContext, project: ProjectResource):
     """The pool in one table: sources, candidates, copies, and the sum of the weights (S)."""
     with Stage.of(context, project) as stage:
-        made_from = {f"kde_densities|{key}": artifact for key, artifact in sorted(kde_densities.items())}
+        made_from = stage.read("kde_densities", *stage.observed.sources)
         require_same_versions(made_from)
-        table = summarize_pool(kde_densities)
+        table = summarize_pool(dict(zip(stage.observed.sources, made_from.values(), strict=True)))
         return stage.result(
             table,
             made_from,
@@ -265,18 +256,13 @@ def pool_summary(
         )
 
 
-@_asset(
-    kinds={"scikitlearn", "parquet"},
-    ins={"candidate_embeddings": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
-)
-def pool_map(
-    context: dg.AssetExecutionContext, project: ProjectResource, candidate_embeddings: dict[str, Artifact]
-):
+@_asset(kinds={"scikitlearn", "parquet"}, of_encoder={"candidate_embeddings": EVERY_SOURCE})
+def pool_map(context: dg.AssetExecutionContext, project: ProjectResource):
     """A flat map of the pool, for the reports of all tasks: where a sample of the candidates lies (t-SNE)."""
     with Stage.of(context, project) as stage:
-        made_from = {f"candidate_embeddings|{key}": a for key, a in sorted(candidate_embeddings.items())}
+        made_from = stage.read("candidate_embeddings", *stage.observed.sources)
         require_same_versions(made_from)
-        made = map_pool(candidate_embeddings)
+        made = map_pool(dict(zip(stage.observed.sources, made_from.values(), strict=True)))
         return stage.result(
             made.table,
             made_from,
@@ -284,3 +270,6 @@ def pool_map(
             payloads={"vectors": made.vectors},
             metadata={"landmarks": len(made.table)},
         )
+
+
+ASSETS = (candidate_corpus, candidate_embeddings, faiss_index, kde_densities, pool_summary, pool_map)

@@ -120,14 +120,16 @@ _CHECKS = {
 }
 
 
-def check_specs(asset: str, partitions: dg.PartitionsDefinition | None) -> list[dg.AssetCheckSpec]:
-    """The checks of ``asset``; each partition has a state of its own."""
+def check_specs(
+    asset: str, key: dg.AssetKey, partitions: dg.PartitionsDefinition | None
+) -> list[dg.AssetCheckSpec]:
+    """The checks of ``asset``, which Dagster knows as ``key``; each partition has a state of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # of partitions_def
         return [
             dg.AssetCheckSpec(
                 check.name,
-                asset=asset,
+                asset=key,
                 description=check.description,
                 blocking=check.blocking,
                 partitions_def=partitions,

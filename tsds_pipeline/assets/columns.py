@@ -5,6 +5,9 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
+from tsds_pipeline.graph import OF_ENCODER
+from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
+from tsds_pipeline.orchestration.partitions import asset_key
 from tsds_pipeline.stages.comparison import METRICS
 
 
@@ -157,9 +160,12 @@ def column_schema(asset: str, frame: pl.DataFrame) -> dg.TableSchema:
     )
 
 
-def column_lineage(asset: str, frame: pl.DataFrame) -> dg.TableColumnLineage:
-    """Which columns upstream those of the table come from, as far as they come from any."""
-    dependencies = {name: _dependencies(_described(asset, name)) for name in frame.columns}
+def column_lineage(asset: str, frame: pl.DataFrame, encoder: str) -> dg.TableColumnLineage:
+    """Which columns upstream those of the table come from, as far as they come from any.
+
+    What an encoder decides is that of ``encoder``.
+    """
+    dependencies = {name: _dependencies(_described(asset, name), encoder) for name in frame.columns}
     return dg.TableColumnLineage({name: found for name, found in dependencies.items() if found})
 
 
@@ -168,6 +174,11 @@ def _described(asset: str, name: str) -> Column:
     return columns.get(name, _FIELD) if asset == "sampled_subset" else columns[name]
 
 
-def _dependencies(column: Column) -> list[dg.TableColumnDep]:
+def _dependencies(column: Column, encoder: str) -> list[dg.TableColumnDep]:
     named = (name.split(".") for name in column.made_from)
-    return [dg.TableColumnDep(asset_key=asset, column_name=name) for asset, name in named]
+    return [
+        dg.TableColumnDep(
+            asset_key(node_name(asset, encoder=encoder if asset in OF_ENCODER else DEFAULT_ENCODER)), name
+        )
+        for asset, name in named
+    ]

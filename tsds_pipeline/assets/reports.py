@@ -12,7 +12,7 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, texts_of_test_set
 from tsds_pipeline.core.baselines import METHODS
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import OF_POOL, describe, stored
+from tsds_pipeline.graph import describe, stored
 from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
@@ -40,22 +40,24 @@ REPORTED = (OWN, "top_k", "random")
 _BY_SOURCE = dg.AssetIn(partition_mapping=EVERY_SOURCE, dagster_type=dict[str, Artifact])
 _OF_TASK = dg.AssetIn(dagster_type=Artifact)
 _READ = {
-    **dict.fromkeys(("faiss_index", "kde_densities", "candidate_corpus"), _BY_SOURCE),
+    "candidate_corpus": _BY_SOURCE,
     "query_neighbors": dg.AssetIn(dagster_type=dict[str, Artifact]),
     **dict.fromkeys(
         ("sampled_subset", "selection_probabilities", "query_examples", "query_embeddings"), _OF_TASK
     ),
 }
-_asset = partial(pipeline_asset, group_name="reports", partitions_def=TASKS)
+_POOL = dict.fromkeys(("faiss_index", "kde_densities"), EVERY_SOURCE)
+_asset = partial(pipeline_asset, group_name="reports", partitions_def=TASKS, ins=_READ)
 
 
-@_asset(kinds={"matplotlib", "html"}, ins={**_READ, "pool_map": dg.AssetIn(dagster_type=Artifact)})
+@_asset(kinds={"matplotlib", "html"}, of_encoder={**_POOL, "pool_map": None})
 def selection_report(context: dg.AssetExecutionContext, project: ProjectResource, **read: Any):
     """A page on the task's selection, reports/<task>.html, with its quality by held-back queries; and its history."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
-        made_from = _made_from(task, read)
-        sample, pool_map = made_from[f"sampled_subset|{task}"], made_from["pool_map"]
+        ((node, pool_map),) = stage.read("pool_map").items()
+        made_from = {**_made_from(stage, task, read), node: pool_map}
+        sample = made_from[f"sampled_subset|{task}"]
         drawn = sample.frame  # before what takes long, while it is surely what its header says
         quality = _quality(stage, task, made_from, drawn.filter(pl.col("epoch") == 0))
         _require_current(stage, made_from)
@@ -64,7 +66,7 @@ def selection_report(context: dg.AssetExecutionContext, project: ProjectResource
         version = content_hash(sample.version, pool_map.version)
         pictures = write_report(
             Material(
-                project=stage.observed.project,
+                project=stage.project,
                 task=task,
                 version=version,
                 sample=sample,
@@ -90,12 +92,12 @@ def selection_report(context: dg.AssetExecutionContext, project: ProjectResource
         )
 
 
-@_asset(kinds={"matplotlib", "scipy"}, ins=_READ)
+@_asset(kinds={"matplotlib", "scipy"}, of_encoder=_POOL)
 def selection_comparison(context: dg.AssetExecutionContext, project: ProjectResource, **read: Any):
     """What other methods would have selected under the same budget, judged by held-back queries; made on demand."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
-        made_from = _made_from(task, read)
+        made_from = _made_from(stage, task, read)
         own = stage.settings.resolved_task(task).algorithm
         methods = (OWN, *(method for method in METHODS if method != own))
         compared = _comparison(stage, task, made_from, _held_back(stage, task))
@@ -147,7 +149,7 @@ def _quality(stage: Stage, task: str, made_from: Mapping[str, Artifact], first: 
     verdicts = compared.verdicts(REPORTED) if compared.possible else Verdicts()
     queries = HeldBackTexts(made_from[f"query_examples|{task}"].frame["text"])
     leaking = first.select("source", "text")[sorted(tests.leaks(texts) | queries.leaks(texts))].rows()
-    vectors = StoredVectors(stage.observed.project).of(first)
+    vectors = StoredVectors(stage.project).of(first)
     units = first["content_id"].rank("dense").to_numpy()
     own = {
         **intrinsic(vectors, units, stage.settings.pool.kernel_radius),
@@ -202,14 +204,18 @@ def _preview(table: pl.DataFrame) -> pl.DataFrame:
     return means.select(pl.exclude("^.*_spread$"))
 
 
-def _made_from(task: str, read: Mapping[str, Artifact | dict[str, Artifact]]) -> dict[str, Artifact]:
-    """What was ``read``, by asset, as artifacts that belong together, by node: of the task, all sources, the pool."""
+def _made_from(
+    stage: Stage, task: str, read: Mapping[str, Artifact | dict[str, Artifact]]
+) -> dict[str, Artifact]:
+    """What was ``read``, by asset, and the pool, as artifacts that belong together, by node."""
     found = {}
     for asset, value in read.items():
         if isinstance(value, dict):
             found |= {f"{asset}|{key}": artifact for key, artifact in value.items()}
         else:
-            found[asset if asset in OF_POOL else f"{asset}|{task}"] = value
+            found[f"{asset}|{task}"] = value
+    for asset in _POOL:
+        found |= stage.read(asset, *stage.observed.sources)
     require_same_versions(found)
     return dict(sorted(found.items()))
 
@@ -217,3 +223,6 @@ def _made_from(task: str, read: Mapping[str, Artifact | dict[str, Artifact]]) ->
 def _shown(pictures: Mapping[str, str]) -> dict[str, Any]:
     """Pictures as metadata that the UI shows."""
     return {f"picture_{name}": dg.MetadataValue.md(f"![{name}]({uri})") for name, uri in pictures.items()}
+
+
+ASSETS = (selection_report, selection_comparison)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -22,14 +23,20 @@ from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CODE_VERSIONS,
+    OF_ENCODER,
     Observed,
     current_versions,
     describe,
     input_versions,
+    keys_of,
     node_path,
+    stored,
 )
+from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
+from tsds_pipeline.orchestration.partitions import asset_key
 from tsds_pipeline.orchestration.resources import REFRESH, ProjectResource
 from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.project import Project
 from tsds_pipeline.provenance import header
 from tsds_pipeline.settings import Settings
 from tsds_pipeline.status import FAILED, node_status
@@ -42,20 +49,57 @@ RESULTS = ("selection_probabilities", "sampled_subset")
 _LONGEST_CELL = 160
 
 
-def pipeline_asset(**options: Any) -> Callable[[Callable], dg.AssetsDefinition]:
-    """``dg.asset`` with what all assets here share; ``options`` are its own."""
+@dataclass(frozen=True)
+class PipelineAsset:
+    """The body of an asset, and what Dagster is told of it."""
 
-    def decorate(body: Callable) -> dg.AssetsDefinition:
-        asset = body.__name__
+    body: Callable
+    of_encoder: Mapping[str, dg.PartitionMapping | None]
+    """The assets upstream that an encoder decides; the body reads them by ``Stage.read``."""
+    options: Mapping[str, Any]
+    """Those of ``dg.asset``; ``deps`` are those of all encoders."""
+
+    @property
+    def asset(self) -> str:
+        """Its name, the same for every encoder."""
+        return self.body.__name__
+
+    def definitions(
+        self, encoders: Sequence[str], condition: dg.AutomationCondition
+    ) -> list[dg.AssetsDefinition]:
+        """One asset; of what an encoder decides, one for each of ``encoders``, made of what that one decides."""
+        if self.asset not in OF_ENCODER:
+            return [self._definition(DEFAULT_ENCODER, encoders, condition)]
+        return [self._definition(name, [name], condition) for name in encoders]
+
+    def _definition(
+        self, encoder: str, read_from: Sequence[str], condition: dg.AutomationCondition
+    ) -> dg.AssetsDefinition:
+        key = asset_key(node_name(self.asset, encoder=encoder))
+        mapped = [
+            dg.AssetDep(asset_key(node_name(name, encoder=one)), partition_mapping=mapping)
+            for name, mapping in self.of_encoder.items()
+            for one in read_from
+        ]
+        options = dict(self.options)
         return dg.asset(
+            key=key,
             io_manager_key="artifacts",
-            code_version=CODE_VERSIONS[asset],
-            check_specs=checks.check_specs(asset, options.get("partitions_def")),
-            tags={"tsds/role": "result" if asset in RESULTS else "intermediate"},
+            code_version=CODE_VERSIONS[self.asset],
+            automation_condition=condition,
+            check_specs=checks.check_specs(self.asset, key, options.get("partitions_def")),
+            tags={"tsds/role": "result" if self.asset in RESULTS else "intermediate"},
+            deps=[*options.pop("deps", ()), *mapped],
             **options,
-        )(_reporting(body))
+        )(_reporting(self.body))
 
-    return decorate
+
+def pipeline_asset(
+    of_encoder: Mapping[str, dg.PartitionMapping | None] | Sequence[str] = (), **options: Any
+) -> Callable[[Callable], PipelineAsset]:
+    """Makes a :class:`PipelineAsset` of a body; names alone in ``of_encoder`` have the usual mapping of partitions."""
+    named = dict(of_encoder) if isinstance(of_encoder, Mapping) else dict.fromkeys(of_encoder)
+    return lambda body: PipelineAsset(body, named, options)
 
 
 class FailedCheckError(TsdsError):
@@ -130,9 +174,29 @@ class Stage:
         """How long it took so far."""
         return round(time.perf_counter() - self.started, 3)
 
+    @cached_property
+    def project(self) -> Project:
+        """The project as the encoder sees it that decides this node, or whose task it is."""
+        encoder = split_name(self.node).encoder
+        _, task = keys_of(self.node)
+        return self.observed.project.with_encoder(encoder if task is None else self.observed.encoder_of(task))
+
     @property
     def settings(self) -> Settings:
-        return self.observed.project.settings
+        return self.project.settings
+
+    def read(self, asset: str, *partitions: str) -> dict[str, Artifact]:
+        """What is stored for the ``partitions`` of an asset that the encoder decides, or for all of it, by node.
+
+        Raises :class:`TsdsError` for what is not there yet.
+        """
+        made = {}
+        for node in (self.project.of_encoder(asset, key) for key in partitions or ("",)):
+            artifact = stored(self.project.storage, node)
+            if artifact is None:
+                raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`")
+            made[node] = artifact
+        return made
 
     def embedded(
         self,
@@ -143,12 +207,12 @@ class Stage:
         log: Any,
         passed: Sequence[dg.AssetCheckResult] = (),
     ) -> dg.MaterializeResult[Draft]:
-        """Vectors of ``records``, which the node ``name`` stored, with the project's encoder.
+        """Vectors of ``records``, which the node ``name`` stored, with the encoder.
 
         The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages, ``passed`` the
         results of checks that it takes to come this far.
         """
-        project = self.observed.project
+        project = self.project
         encoder = make_encoder(project.settings.encoder, project.root)
         with progress_bar(f"encoding {whose}", log.info) as progress:
             made = embed(records.frame, encoder, project.storage / EMBEDDINGS, whose, progress)
@@ -182,7 +246,7 @@ class Stage:
         :class:`FailedCheckError`.
         """
         failed = {one.check_name: one.description for one in check_results if not one.passed}
-        blocking = checks.blocking_checks(self.node.partition("|")[0])
+        blocking = checks.blocking_checks(asset_of(self.node))
         if problems := [problem for name, problem in failed.items() if name in blocking]:
             raise FailedCheckError(f"{describe(self.node)}: {'; '.join(problems)}", check_results)
         said = {**(notes or {}), **({"failed_checks": failed} if failed else {})}
@@ -218,7 +282,7 @@ class Stage:
         preview: pl.DataFrame,
         check_results: Sequence[dg.AssetCheckResult],
     ) -> dg.MaterializeResult[Draft]:
-        asset = self.node.partition("|")[0]
+        asset = asset_of(self.node)
         return dg.MaterializeResult(
             value=draft,
             data_version=dg.DataVersion(draft.header.version),
@@ -226,7 +290,7 @@ class Stage:
             metadata={
                 "dagster/row_count": len(draft.frame),
                 "dagster/column_schema": column_schema(asset, draft.frame),
-                "dagster/column_lineage": column_lineage(asset, draft.frame),
+                "dagster/column_lineage": column_lineage(asset, draft.frame, self.project.encoder),
                 "made_because": "; ".join(self.reasons),
                 "seconds": self.seconds,
                 "preview": preview_table(preview),

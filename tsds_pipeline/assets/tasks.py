@@ -53,7 +53,7 @@ def query_examples(
             names=files.names,
             template=settings.resolved_task(task).text,
             max_chars=settings.corpus.max_chars,
-            vector_field=settings.vector_field,
+            vector_field=settings.encoder.vector_field,
         )
         # Other fields of a query decide nothing downstream.
         version = content_hash(queries.drop("record"))
@@ -63,7 +63,7 @@ def query_examples(
 @_asset(
     partitions_def=TASKS,
     kinds={"numpy", "huggingface"},
-    deps=["encoder_settings"],
+    of_encoder=["encoder_settings"],
     pool="encoder",
 )
 def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource, query_examples: Artifact):
@@ -77,22 +77,15 @@ def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource
 @_asset(
     partitions_def=SOURCES_BY_TASK,
     kinds={"faiss", "parquet"},
+    of_encoder=["faiss_index", "kde_densities"],
 )
-def query_neighbors(
-    context: dg.AssetExecutionContext,
-    project: ProjectResource,
-    faiss_index: Artifact,
-    kde_densities: Artifact,
-    query_embeddings: Artifact,
-):
+def query_neighbors(context: dg.AssetExecutionContext, project: ProjectResource, query_embeddings: Artifact):
     """The candidates of one source nearest to each query of one task, with distances and densities."""
     with Stage.of(context, project) as stage:
         source, _, task = context.partition_key.partition("|")
-        made_from = {
-            f"faiss_index|{source}": faiss_index,
-            f"kde_densities|{source}": kde_densities,
-            f"query_embeddings|{task}": query_embeddings,
-        }
+        made_from = stage.read("faiss_index", source) | stage.read("kde_densities", source)
+        faiss_index, kde_densities = made_from.values()
+        made_from[f"query_embeddings|{task}"] = query_embeddings
         require_same_versions(made_from)
         index = open_index(faiss_index)
         table = nearest_candidates(task, source, query_embeddings.vectors, index, kde_densities.frame)
@@ -109,32 +102,26 @@ def query_neighbors(
     partitions_def=TASKS,
     kinds={"numpy", "parquet"},
     deps=["solver_settings"],
-    ins={
-        "faiss_index": dg.AssetIn(partition_mapping=EVERY_SOURCE),
-        "kde_densities": dg.AssetIn(partition_mapping=EVERY_SOURCE),
-        "candidate_corpus": dg.AssetIn(partition_mapping=EVERY_SOURCE),
-    },
+    ins={"candidate_corpus": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
+    of_encoder={"pool_summary": None, "faiss_index": EVERY_SOURCE, "kde_densities": EVERY_SOURCE},
 )
 def selection_probabilities(
     context: dg.AssetExecutionContext,
     project: ProjectResource,
     query_neighbors: dict[str, Artifact],
-    pool_summary: Artifact,
     query_embeddings: Artifact,
-    faiss_index: dict[str, Artifact],
-    kde_densities: dict[str, Artifact],
     candidate_corpus: dict[str, Artifact],
 ):
     """The optimal plan over the task's sources: how probable each candidate is in its training set."""
     with Stage.of(context, project) as stage:
         task = context.partition_key
         made_from = {f"query_neighbors|{key}": artifact for key, artifact in sorted(query_neighbors.items())}
-        made_from |= {f"kde_densities|{key}": artifact for key, artifact in sorted(kde_densities.items())}
-        made_from |= {f"faiss_index|{key}": artifact for key, artifact in sorted(faiss_index.items())}
+        for asset in ("kde_densities", "faiss_index"):
+            made_from |= stage.read(asset, *stage.observed.sources)
         made_from |= {
             f"candidate_corpus|{key}": artifact for key, artifact in sorted(candidate_corpus.items())
         }
-        made_from |= {"pool_summary": pool_summary, f"query_embeddings|{task}": query_embeddings}
+        made_from |= {**stage.read("pool_summary"), f"query_embeddings|{task}": query_embeddings}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
         pool = open_pool(stage.observed, task, made_from)
@@ -185,7 +172,8 @@ def sampled_subset(
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
         drawn = draw_examples(task, settings, size, units, again)
-        sample = with_records(drawn, corpora_of(stage.observed, task, made_from))
+        corpora = corpora_of(stage.observed, task, made_from)
+        sample = with_records(drawn, corpora)
         certain = certain_share(settings, size, units)
         drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "redraws": again}
         drawn_as["certain_share"] = certain
@@ -203,8 +191,13 @@ def sampled_subset(
                 checks.result(checks.UP_TO_DATE),
             ],
         )
-        folder = stage.observed.project.exports / task
-        export_sample(folder, sample, manifest(stage.observed, result.value.header, solved))
+        export_sample(
+            stage.observed.project.exports / task,
+            sample,
+            manifest(stage.observed, result.value.header, solved),
+            stage.settings.export,
+            with_records(units, corpora) if stage.settings.export.weights else None,
+        )
         return result
 
 
@@ -240,3 +233,6 @@ def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float)
         f"task {task}: {size} examples were asked for but at alpha = {alpha:.4g} only {units} have mass: "
         f'{way_out}; set [tasks.{task}] alpha (or alpha = "auto"), or a smaller size'
     )
+
+
+ASSETS = (query_examples, query_embeddings, query_neighbors, selection_probabilities, sampled_subset)

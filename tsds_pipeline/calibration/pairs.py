@@ -66,7 +66,7 @@ def given_pairs(project: Project, pool: PoolTexts, path: Path, progress: Progres
     for a file, or a record in it, that cannot be used.
     """
     left, right, lines = _read(path, project.settings.corpus.max_chars)
-    if project.settings.vector_field is None:
+    if project.settings.encoder.vector_field is None:
         vectors = _embedded(project, left + right, str(path), progress)
         left_vectors, right_vectors = vectors[: len(left)], vectors[len(left) :]
         words = [word_count(text) for text in left]

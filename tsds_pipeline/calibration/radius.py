@@ -18,6 +18,7 @@ from tsds_pipeline.core.calibration import (
     propose_radius,
     weighted_quantile,
 )
+from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.project import Project
 
@@ -44,6 +45,8 @@ class RadiusFindings:
     """All that is known about the kernel radius of a project."""
 
     in_use: float
+    table: str
+    """Where tsds.toml has it."""
     given: Path | None
     """Where the pairs are from; None where they were made by edits."""
     pairs: Pairs | None
@@ -100,6 +103,7 @@ def find_radius(
     groups = pool.table["group"]
     return RadiusFindings(
         in_use=in_use,
+        table="pool" if project.encoder == DEFAULT_ENCODER else f"encoders.{project.encoder}",
         given=pairs,
         pairs=found if usable else None,
         others=evidence.others,

@@ -10,6 +10,7 @@ from tsds_pipeline.calibration.edits import differ_by_an_edit
 from tsds_pipeline.core.sampling import permanent_random_numbers
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, stored
+from tsds_pipeline.node_names import split_name
 from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.stages.index import SourceIndex, open_index
 from tsds_pipeline.storage import Artifact
@@ -45,8 +46,10 @@ class PoolTexts:
         self._project = observed.project
         self.made: dict[str, Artifact] = {}
         for source in observed.sources:
-            for asset in ("candidate_corpus", "candidate_embeddings", "faiss_index"):
-                node = f"{asset}|{source}"
+            nodes = [
+                self._project.of_encoder(name, source) for name in ("candidate_embeddings", "faiss_index")
+            ]
+            for node in (f"candidate_corpus|{source}", *nodes):
                 artifact = stored(self._project.storage, node)
                 if artifact is None:
                     raise TsdsError(f"source {source} is not in the pool yet: run `tsds refresh` first")
@@ -134,11 +137,11 @@ class PoolTexts:
         return _nearest(near, len(rows))
 
     def _sources(self) -> list[str]:
-        return [node.partition("|")[2] for node in self.made if node.startswith("faiss_index|")]
+        return [name.partition for name in map(split_name, self.made) if name.asset == "faiss_index"]
 
     def _index(self, source: str) -> SourceIndex:
         if source not in self._indexes:
-            self._indexes[source] = open_index(self.made[f"faiss_index|{source}"])
+            self._indexes[source] = open_index(self.made[self._project.of_encoder("faiss_index", source)])
         return self._indexes[source]
 
 

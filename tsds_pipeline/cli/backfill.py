@@ -2,7 +2,7 @@
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
 from tsds_pipeline.errors import TsdsError
 
@@ -24,14 +24,17 @@ def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> 
     """
     from tsds_pipeline.graph import describe, observe, stored
     from tsds_pipeline.graph import nodes as all_nodes
+    from tsds_pipeline.node_names import split_name
     from tsds_pipeline.status import task_nodes
 
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
     nodes = task_nodes(observed, tasks)
     of_pool = ("kde_densities", "pool_summary", "pool_map")
+    encoders = {observed.encoder_of(task) for task in tasks}
     for node in all_nodes(observed):
-        if node.partition("|")[0] in of_pool and stored(project.storage, node) is None:
+        encoder, asset, _ = split_name(node)
+        if asset in of_pool and encoder in encoders and stored(project.storage, node) is None:
             raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh` first")
     if not run_refresh(project, nodes=nodes, from_scratch=from_scratch):
         ctx.exit(1)

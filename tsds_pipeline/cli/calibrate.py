@@ -1,11 +1,12 @@
 """`tsds calibrate`: which settings fit the user's own texts and tasks."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain, one_line, plain_table, print_table, say
 
 if TYPE_CHECKING:
@@ -47,8 +48,15 @@ ALPHA_LEGEND = (
     metavar="FILE.html",
     help="The page.  [default: reports/_calibrate.html in the project]",
 )
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    help="One of [encoders.NAME] and its tasks.  [default: that of TASK, or [encoder]]",
+)
 @project_option
-def calibrate(task: str | None, pairs: Path | None, edits: int | None, seed: int, out: Path | None) -> None:
+def calibrate(
+    task: str | None, pairs: Path | None, edits: int | None, seed: int, out: Path | None, encoder: str | None
+) -> None:
     """Propose kernel_radius, show what alpha does, and say whether distance_scale fits; no setting is changed.
 
     The kernel radius: texts of the pool are edited a little (a word deleted, doubled or swapped, a typo, case) and
@@ -71,6 +79,7 @@ def calibrate(task: str | None, pairs: Path | None, edits: int | None, seed: int
     from tsds_pipeline.calibration.radius import EDITED
     from tsds_pipeline.errors import TsdsError
     from tsds_pipeline.graph import observe
+    from tsds_pipeline.node_names import DEFAULT_ENCODER
     from tsds_pipeline.report.calibration import write_calibration
     from tsds_pipeline.report.pages import calibration_path
 
@@ -78,13 +87,22 @@ def calibrate(task: str | None, pairs: Path | None, edits: int | None, seed: int
         raise click.UsageError("--pairs and --edits exclude each other: pairs are given or made")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f'--out "{out}" is not a page: name a .html file')
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
-    if task is not None:
-        observed.require("task", task)
     if not observed.tasks:
         raise TsdsError(f"{project.root / 'tasks'}: no tasks: put queries in tasks/TASK/query.jsonl")
-    tasks = [task] if task is not None else list(observed.tasks[:TASKS_AT_ONCE])
+    if task is not None:
+        observed.require("task", task)
+        encoder = observed.encoder_of(task)
+    encoder = encoder or DEFAULT_ENCODER
+    every = [name for name in observed.tasks if observed.encoder_of(name) == encoder]
+    if not every:
+        there = ", ".join(sorted({observed.encoder_of(name) for name in observed.tasks}))
+        raise TsdsError(
+            f'no task has the encoder "{encoder}"; the encoders of the tasks: {there}: name one by --encoder'
+        )
+    observed = replace(observed, project=project.with_encoder(encoder))
+    tasks = [task] if task is not None else every[:TASKS_AT_ONCE]
     findings = find(observed, tasks, pairs=pairs, edits=edits or EDITED, seed=seed)
     _print_radius(findings)
     _print_alpha(findings)
@@ -94,8 +112,8 @@ def calibrate(task: str | None, pairs: Path | None, edits: int | None, seed: int
     write_calibration(project, findings, path)
     say()
     say(f"page  {one_line(str(path))}")
-    if task is None and (left := len(observed.tasks) - len(tasks)):
-        complain("hint", f"{left} more tasks: name one, as in `tsds calibrate {observed.tasks[-1]}`")
+    if task is None and (left := len(every) - len(tasks)):
+        complain("hint", f"{left} more tasks: name one, as in `tsds calibrate {every[-1]}`")
     _warn_if_stale(observed, tasks)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
 from tsds_pipeline.cli.show import warn_unless_fresh
 from tsds_pipeline.cli.terminal import plain_table, print_table, say, width
@@ -60,7 +60,7 @@ def compare(ctx: click.Context, task: str, again: bool) -> None:
     from tsds_pipeline.results import load_result
     from tsds_pipeline.status import node_status
 
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
     observed.require("task", task)
     load_result(project, "sampled_subset", task)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain, say
 from tsds_pipeline.errors import TsdsError
 
@@ -62,7 +62,7 @@ def dev(ctx: click.Context, host: str, port: int, automation: bool) -> None:
     """
     from tsds_pipeline.lock import dev_lock
 
-    project = chosen_project()
+    project = fetched_project()
     port = _free_port(host, port)
     if not _is_loopback(host):
         complain(

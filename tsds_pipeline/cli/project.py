@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tsds_pipeline.cli.terminal import complain
+from tsds_pipeline.errors import TsdsError
+
 if TYPE_CHECKING:
     from tsds_pipeline.project import Project
 
@@ -31,3 +34,16 @@ def chosen_project() -> "Project":
     from tsds_pipeline.project import Project
 
     return Project.load(click.get_current_context().obj)
+
+
+def fetched_project() -> "Project":
+    """The project that the command line names, with what other machines made; a store that is down is told of."""
+    from tsds_pipeline.object_storage import Mirror
+
+    project = chosen_project()
+    if (mirror := Mirror.of(project)) is not None:
+        try:
+            mirror.pull()
+        except TsdsError as error:
+            complain("warning", f"{error}; this is what was last seen of it")
+    return project

@@ -2,7 +2,7 @@
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
 from tsds_pipeline.errors import TsdsError
 
@@ -25,7 +25,7 @@ def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
     from tsds_pipeline.redraws import add_redraw
     from tsds_pipeline.status import drawn_nodes
 
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
     for task in tasks:
         observed.require("task", task)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain, say
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def show(task: str, queries: tuple[str, ...], limit: int) -> None:
     from tsds_pipeline.status import wanted_nodes
     from tsds_pipeline.summary import summarize
 
-    project = chosen_project()
+    project = fetched_project()
     observed = observe(project)
     wanted_nodes(observed, task, None)
     summary, explainer = summarize(project, task), Explainer(project, task)

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain
 
 FORMATS = ("table", "csv", "json")
@@ -32,7 +32,7 @@ def sql(query: str | None, form: str) -> None:
     from tsds_pipeline.graph import observe
     from tsds_pipeline.sql.warehouse import open_warehouse, unmade_models
 
-    observed = observe(chosen_project())
+    observed = observe(fetched_project())
     asked = query is not None or not sys.stdin.isatty()
     text = (query if query is not None else sys.stdin.read()) if asked else ""
     if asked and not text.strip():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tsds_pipeline.cli.project import chosen_project, project_option
+from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.terminal import complain, one_line, plain_table, print_table, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def status(every: bool, as_json: bool) -> None:
     from tsds_pipeline.graph import describe, observe
     from tsds_pipeline.status import status as status_of
 
-    observed = observe(chosen_project())
+    observed = observe(fetched_project())
     found = status_of(observed)
     if as_json:
         say(json.dumps(_document(observed, found), indent=1, ensure_ascii=False))
@@ -91,10 +91,11 @@ def _every(found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
 def _grouped(observed: "Observed", found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
     """A row for each source, the pool, each task and SQL: its worst state, and why or how large it is."""
     from tsds_pipeline.graph import BY_SOURCE, is_model
+    from tsds_pipeline.node_names import split_name
 
     groups: dict[str, list[NodeStatus]] = {f"source {key}": [] for key in observed.sources}
     for one in found:
-        asset, _, key = one.node.partition("|")
+        _, asset, key = split_name(one.node)
         name = f"source {key}" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}" if key else "pool"
         groups.setdefault("sql" if is_model(one.node) else name, []).append(one)
     for name, members in groups.items():

@@ -40,7 +40,10 @@ def found_text(fields: dict[str, Any]) -> str:
         present = [name for name in first if name in fields]
         if not present:
             continue
-        parts = [_part(fields, present, _first_text), *(_part(fields, names, value_text) for names in others)]
+        parts = [
+            part_text(fields, present, _first_text),
+            *(part_text(fields, names, value_text) for names in others),
+        ]
         text = "\n\n".join(part for part in parts if part)
         if text:
             return text
@@ -77,17 +80,17 @@ def value_text(name: str, value: object) -> str:
     return _single_text(name, value)
 
 
+def part_text(fields: dict[str, Any], names: Iterable[str], as_text: Callable[[str, Any], str]) -> str:
+    """The text of the first of ``names`` that holds any, or nothing; blank lines around it would add up."""
+    texts = (as_text(name, fields[name]).strip("\r\n") for name in names if name in fields)
+    return next((text for text in texts if text.strip()), "")
+
+
 def listed(names: Iterable[str]) -> str:
     """``names`` for a message, which they do not flood."""
     names = list(names)
     more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return ", ".join(names[:SHOWN] + more) or "nothing"
-
-
-def _part(fields: dict[str, Any], names: Iterable[str], as_text: Callable[[str, Any], str]) -> str:
-    """The text of the first of ``names`` that holds any, or nothing; blank lines around it would add up."""
-    texts = (as_text(name, fields[name]).strip("\r\n") for name in names if name in fields)
-    return next((text for text in texts if text.strip()), "")
 
 
 def _single_text(name: str, value: object) -> str:

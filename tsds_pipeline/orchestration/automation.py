@@ -22,6 +22,7 @@ from tsds_pipeline.assets.checks import UP_TO_DATE
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, node_path, observe
 from tsds_pipeline.lock import is_refreshing
+from tsds_pipeline.object_storage import exchange
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
 from tsds_pipeline.orchestration.partitions import TASKS
 from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
@@ -32,12 +33,18 @@ from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
 _NAMED = 5
 
 
-def condition(root: str | None) -> dg.AutomationCondition:
-    """The automation condition of every asset of the pipeline on the project folder ``root``."""
+def condition(root: str | None, encoders: int = 1) -> dg.AutomationCondition:
+    """The automation condition of every asset of the pipeline on the project folder ``root``.
+
+    Of several ``encoders`` a task depends on one, which only ``Due`` knows.
+    """
     automation = dg.AutomationCondition
     # Not "all passed": a check that was never evaluated, as where Dagster's history was deleted, holds up nothing.
     failed = automation.any_checks_match(automation.check_failed(), blocking_only=True)
-    return Due(root) & ~automation.in_progress() & ~automation.any_deps_match(failed)
+    upstream = automation.any_deps_match(failed)
+    if encoders > 1:
+        upstream = upstream.ignore(dg.AssetSelection.groups("candidates"))
+    return Due(root) & ~automation.in_progress() & ~upstream
 
 
 def model_condition(root: str | None) -> dg.AutomationCondition:
@@ -121,6 +128,7 @@ def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if is_refreshing(project):
             return dg.SensorResult(skip_reason="a refresh is under way", cursor=context.cursor)
         end_dead_runs(context.instance)
+        exchange(project)
         observed = observe(project)
     except TsdsError as error:
         _warn(context, before["problems"], [str(error)])

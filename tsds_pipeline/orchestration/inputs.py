@@ -3,12 +3,13 @@
 Their versions are reported to Dagster only when they changed, so that nothing hears of a mere look.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from tsds_pipeline.graph import INPUT_ASSETS, INPUTS_BY_SOURCE, INPUTS_BY_TASK, Observed
-from tsds_pipeline.orchestration.partitions import SOURCES, TASKS
+from tsds_pipeline.graph import INPUT_ASSETS, INPUTS_BY_SOURCE, INPUTS_BY_TASK, INPUTS_OF_ENCODER, Observed
+from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name
+from tsds_pipeline.orchestration.partitions import SOURCES, TASKS, asset_key
 
 DATA_VERSION = "dagster/data_version"
 _DESCRIPTIONS = {
@@ -17,34 +18,38 @@ _DESCRIPTIONS = {
     "solver_settings": "What decides a task's probabilities: [selection] and [tasks.X] in tsds.toml.",
     "draw_settings": "What decides which examples are drawn for a task: size, seed, epochs.",
     "source_registry": "Which sources there are.",
-    "encoder_settings": "What decides a text's vector: [encoder] in tsds.toml and the model itself.",
+    "encoder_settings": "What decides a text's vector: [encoder] or [encoders.X] in tsds.toml, and the model itself.",
     "index_settings": "Which kind of search index is built: [pool] index, expected_queries.",
-    "pool_settings": "What decides the densities: [pool] kernel_radius.",
+    "pool_settings": "What decides the densities: kernel_radius in [pool] or [encoders.X].",
 }
 
 
-def input_specs() -> list[dg.AssetSpec]:
-    """The external assets."""
+def input_specs(encoders: Sequence[str]) -> list[dg.AssetSpec]:
+    """The external assets; what describes an encoder is there for each of ``encoders``."""
     partitions = dict.fromkeys(INPUTS_BY_SOURCE, SOURCES) | dict.fromkeys(INPUTS_BY_TASK, TASKS)
+    nodes = [*INPUT_ASSETS]
+    further = [name for name in encoders if name != DEFAULT_ENCODER]
+    nodes += [node_name(asset, encoder=name) for name in further for asset in INPUTS_OF_ENCODER]
     return [
         dg.AssetSpec(
-            name,
-            description=_DESCRIPTIONS[name],
+            asset_key(node),
+            description=_DESCRIPTIONS[asset_of(node)],
             group_name="inputs",
-            partitions_def=partitions.get(name),
-            kinds={"file" if name.endswith("_files") or name == "source_registry" else "toml"},
+            partitions_def=partitions.get(node),
+            kinds={"file" if node.endswith("_files") or node == "source_registry" else "toml"},
             tags={"tsds/role": "input"},
         )
-        for name in INPUT_ASSETS
+        for node in nodes
     ]
 
 
 def changed_inputs(instance: dg.DagsterInstance, observed: Observed) -> list[dg.AssetMaterialization]:
     """Events for the inputs whose version is not the one that Dagster heard of last."""
-    known = {node: version for name in INPUT_ASSETS for node, version in _known_versions(instance, name)}
+    names = dict.fromkeys(node.partition("|")[0] for node in observed.versions)
+    known = {node: version for name in names for node, version in _known_versions(instance, name)}
     return [
         dg.AssetMaterialization(
-            node.partition("|")[0], partition=node.partition("|")[2] or None, tags={DATA_VERSION: version}
+            asset_key(node), partition=node.partition("|")[2] or None, tags={DATA_VERSION: version}
         )
         for node, version in observed.versions.items()
         if known.get(node) != version
@@ -86,7 +91,7 @@ def register(instance: dg.DagsterInstance, observed: Observed) -> None:
 
 
 def _known_versions(instance: dg.DagsterInstance, name: str) -> Iterable[tuple[str, str | None]]:
-    key = dg.AssetKey(name)
+    key = asset_key(name)
     if name in INPUTS_BY_SOURCE or name in INPUTS_BY_TASK:
         tags = instance.event_log_storage.get_latest_tags_by_partition(
             key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION]

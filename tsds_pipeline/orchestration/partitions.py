@@ -11,3 +11,8 @@ def node_partition(key: str) -> str | dg.MultiPartitionKey:
     """Dagster's key for the partition "a" or "source|task" of a node."""
     source, bar, task = key.partition("|")
     return dg.MultiPartitionKey({"source": source, "task": task}) if bar else key
+
+
+def asset_key(node: str) -> dg.AssetKey:
+    """Dagster's key for the asset of ``node``."""
+    return dg.AssetKey(node.partition("|")[0].split("/"))

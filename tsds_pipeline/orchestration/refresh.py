@@ -29,9 +29,12 @@ from tsds_pipeline.graph import (
     required,
     stored,
 )
+from tsds_pipeline.node_names import node_name, split_name
+from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
-from tsds_pipeline.orchestration.partitions import node_partition
+from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
+from tsds_pipeline.orchestration.sqlite_engines import kept_engines
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, due_models, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
@@ -96,6 +99,7 @@ class Refresh:
                 stands_in = after.artifact is not None and after.artifact.header.problem is not None
                 if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
                     self._stuck.add(node)
+                push_now_and_then(self.observed.project)
                 yield step
 
     def wait_for_runs(self, say: Callable[[str], object], instance: dg.DagsterInstance | None = None) -> None:
@@ -182,9 +186,9 @@ class Refresh:
             ]
         if before.artifact is not None:
             return [before.node]
-        asset, _, partition = before.node.partition("|")
+        encoder, asset, partition = split_name(before.node)
         chain = next((chain for chain in CHAINS if asset in chain), (asset,))
-        after = [f"{name}|{partition}" for name in chain[chain.index(asset) + 1 :]]
+        after = [node_name(name, partition, encoder) for name in chain[chain.index(asset) + 1 :]]
         missing = [n for n in after if n in self.nodes and node_status(n, self.observed, {}).artifact is None]
         return [before.node, *missing]
 
@@ -211,7 +215,7 @@ class _Runner:
             result = self._job.execute_in_process(
                 instance=self._instance,
                 partition_key=node_partition(partition) if partition else None,
-                asset_selection=[dg.AssetKey(node.partition("|")[0]) for node in run],
+                asset_selection=[asset_key(node) for node in run],
                 run_config=_QUIET,
                 tags={REFRESH: self._refresh, **_key_tags(run[0])},
                 raise_on_error=False,
@@ -298,4 +302,5 @@ def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
         # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
         for database in home.rglob("*.db"):
             held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
+        held.enter_context(kept_engines(instance))
         yield instance

@@ -14,6 +14,7 @@ import polars as pl
 
 from tsds_pipeline.core.arrays import spread_sample
 from tsds_pipeline.explain import Explainer, Explanation
+from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.project import Project
 from tsds_pipeline.provenance import lineage
 from tsds_pipeline.report import pictures
@@ -264,7 +265,7 @@ class _Report:
         for name, text in settings.items():
             values = json.loads(text)
             if isinstance(values, dict):
-                part = name.partition("|")[0].removesuffix("_settings").replace("_", " ")
+                part = asset_of(name).removesuffix("_settings").replace("_", " ")
                 said |= {f"{part}: {key}": json.dumps(value).strip('"') for key, value in values.items()}
         counted = {
             "alpha as used": f"{solved.notes['alpha']:.6g}",

@@ -123,16 +123,17 @@ class StoredPool:
 
 def open_pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:
     """The candidates of ``task`` out of the artifacts ``made``, by node."""
+    project = observed.project.for_task(task)
     parts = [
         SourcePart(
             source,
-            open_index(made_node(made, f"faiss_index|{source}")),
-            made_node(made, f"kde_densities|{source}").frame,
+            open_index(made_node(made, project.of_encoder("faiss_index", source))),
+            made_node(made, project.of_encoder("kde_densities", source)).frame,
             made_node(made, f"query_neighbors|{source}|{task}").frame,
         )
         for source in observed.candidate_sources(task)
     ]
-    uniform = observed.project.settings.resolved_task(task).algorithm != "knn_kde"
+    uniform = project.settings.resolved_task(task).algorithm != "knn_kde"
     return StoredPool(task, parts, made[f"query_embeddings|{task}"].vectors, uniform=uniform)
 
 
@@ -146,8 +147,10 @@ def read_pool(observed: Observed, task: str) -> StoredPool:
 
 def stored_parts(observed: Observed, task: str) -> dict[str, Artifact]:
     """Those of the artifacts behind the pool of ``task`` that are there, by node."""
-    sources = observed.candidate_sources(task)
-    nodes = [f"{asset}|{source}" for asset in ("faiss_index", "kde_densities") for source in sources]
+    sources, project = observed.candidate_sources(task), observed.project.for_task(task)
+    nodes = [
+        project.of_encoder(asset, source) for asset in ("faiss_index", "kde_densities") for source in sources
+    ]
     nodes += [f"query_neighbors|{source}|{task}" for source in sources] + [f"query_embeddings|{task}"]
     found = {node: stored(observed.project.storage, node) for node in nodes}
     return {node: artifact for node, artifact in found.items() if artifact is not None}

@@ -9,6 +9,7 @@ import polars as pl
 
 from tsds_pipeline.core.sampling import draw, inclusion_probabilities
 from tsds_pipeline.settings import ResolvedTask
+from tsds_pipeline.stages.typed_columns import flat_type
 
 OWN_COLUMNS = {
     "epoch": pl.Int64,
@@ -85,7 +86,8 @@ def with_records(drawn: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl
     """``drawn`` with text, record ids and original fields out of ``corpora``, by source.
 
     An example that stands in several sources has the fields of its first record in order of source; all its
-    records are listed in ``copies``, and records that differ in other fields in ``variants``.
+    records are listed in ``copies``, and records that differ in other fields in ``variants``. The epoch and the draw
+    are there where ``drawn`` has them.
     """
     wanted = drawn.select("content_id").unique().lazy()
     found = [
@@ -98,7 +100,8 @@ def with_records(drawn: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl
     records = pl.DataFrame([_joined(group) for _, group in pl.concat(found).group_by("content_id")])
     table = drawn.join(records, on="content_id", how="left", maintain_order="left")
     fields = _fields(table["record"].to_list(), set(OWN_COLUMNS))
-    return table.select(pl.col(name).cast(dtype) for name, dtype in OWN_COLUMNS.items()).hstack(fields)
+    own = {name: dtype for name, dtype in OWN_COLUMNS.items() if name in table.columns}
+    return table.select(pl.col(name).cast(dtype) for name, dtype in own.items()).hstack(fields)
 
 
 def _joined(group: pl.DataFrame) -> dict[str, Any]:
@@ -125,18 +128,9 @@ def _fields(records: list[str], taken: set[str]) -> list[pl.Series]:
 
 
 def _column(name: str, values: list[Any]) -> pl.Series:
-    kinds = {type(value) for value in values if value is not None}
-    for types, dtype in (
-        ({str}, pl.String),
-        ({bool}, pl.Boolean),
-        ({int}, pl.Int64),
-        ({int, float}, pl.Float64),
-    ):
-        # Beyond 2**53 a float is no longer every integer.
-        most = {pl.Int64: 2**63, pl.Float64: 2**53}.get(dtype)
-        fits = most is None or all(not isinstance(v, int) or abs(v) < most for v in values)
-        if kinds <= types and fits:
-            return pl.Series(name, values, dtype=dtype)
+    dtype = flat_type(values)
+    if dtype is not None:
+        return pl.Series(name, values, dtype=dtype)
     as_text = [value if value is None or isinstance(value, str) else _json(value) for value in values]
     return pl.Series(name, as_text, dtype=pl.String)
 
