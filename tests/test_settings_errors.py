@@ -107,17 +107,6 @@ def test_what_is_not_toml(content, expected, tmp_path):
         ('[encoder]\nmodel = " "', '[encoder] model = " ": must be a packaged model, a folder or a hub name'),
         ("[pool]\nkernel_radius = 0", "[pool] kernel_radius = 0: must be a finite number above 0"),
         ("[pool]\nkernel_radius = inf", "[pool] kernel_radius = inf: must be a finite number above 0"),
-        (
-            '[corpus]\nkeep = {language = "en"}',
-            '[corpus] keep = {"language": "en"}: must be a table of fields, each with a list of values, as in '
-            '{language = ["en"]}',
-        ),
-        (
-            "[corpus]\ndrop = {language = []}",
-            '[corpus] drop = {"language": []}: must be a table of fields, each with a list of values, as in '
-            '{language = ["en"]}',
-        ),
-        ("[exclude.a]\ntext = '{x}'", f"[exclude.a] path: is missing: it {PATHS}"),
         ("[corpus]\nmax_quarantined = 5", "[corpus] max_quarantined = 5: must be a share from 0 to 1"),
         ("[selection]\nalpha = 1.5", '[selection] alpha = 1.5: must be "auto" or a number from 0 to 1'),
         ("[selection]\nalpha = nan", '[selection] alpha = nan: must be "auto" or a number from 0 to 1'),
@@ -179,6 +168,18 @@ def test_what_is_not_toml(content, expected, tmp_path):
             "[sources.a] text = \"{a\": not a text template (expected '}' before "
             "end of string): name fields like {instruction}, write {{ for a brace",
         ),
+        (
+            "[corpus]\nkeep = {lang = []}",
+            '[corpus] keep = {"lang": []}: must be a table of fields, each with a list of values, as in '
+            '{language = ["en"]}',
+        ),
+        (
+            '[sources.a]\ndrop = {lang = "en"}',
+            '[sources.a] drop = {"lang": "en"}: must be a table of fields, each with a list of values, as in '
+            '{language = ["en"]}',
+        ),
+        ("[corpus]\nkeep = {a = [nan]}", '[corpus] keep = {"a": [NaN]}: a value cannot be NaN or infinite'),
+        ("[exclude.e]\n", f"[exclude.e] path: is missing: {PATHS.removeprefix('must be ')}"),
         # Settings that exclude each other
         *(
             (

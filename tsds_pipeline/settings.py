@@ -97,6 +97,13 @@ def _valid_owner(owner: str) -> str:
     return owner
 
 
+def _plain_values(values: dict[str, tuple]) -> dict[str, tuple]:
+    for value in (one for listed in values.values() for one in listed):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a value cannot be NaN or infinite")
+    return values
+
+
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 

@@ -66,11 +66,8 @@ def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> 
     table, model, key = _locate(model, loc)
     place = table if key is None else (*table, key)
     if problem["type"] == "missing":
-        allowed = model.model_fields[key].description
-        return (
-            place,
-            f"[{'.'.join(map(_toml_key, table))}] {_toml_key(key)}: is missing: it must be {allowed}",
-        )
+        name = ".".join(map(_toml_key, table))
+        return place, f"[{name}] {_toml_key(str(key))}: is missing: {model.model_fields[key].description}"
     value = document
     for part in place:
         value = value[part]
