@@ -108,13 +108,6 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _plain_values(values: dict[str, tuple]) -> dict[str, tuple]:
-    for value in (one for listed in values.values() for one in listed):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("a value cannot be NaN or infinite")
-    return values
-
-
 def _valid_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"a key has {KEY_RULE}")
