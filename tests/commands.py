@@ -21,5 +21,5 @@ def typed(*arguments: str | Path, **environment: str) -> subprocess.CompletedPro
     """The command in a process of its own."""
     command = [*TYPED, *map(str, arguments)]
     return subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False
     )
