@@ -12,10 +12,11 @@ import pytest
 import s3fs
 
 from tests.servers import Bucket
-from tsds_pipeline import object_storage
+from tsds_pipeline import object_lock, object_storage
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.lock import refresh_lock
-from tsds_pipeline.object_storage import LEASE_SECONDS, Mirror, _Lock, exchange, held
+from tsds_pipeline.object_lock import LEASE_SECONDS, Lock
+from tsds_pipeline.object_storage import Mirror, exchange, held
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_selection
 
@@ -70,6 +71,18 @@ def mirror(project: Project) -> Mirror:
     return found
 
 
+def pushed(copy: Callable[[str], Project]) -> tuple[Project, Project]:
+    """Two working copies, of which the first has put its results there."""
+    a, b = copy("a"), copy("b")
+    write(a, *RESULTS)
+    mirror(a).push()
+    return a, b
+
+
+def lock_of(project: Project) -> Lock:
+    return Lock(mirror(project).url, project.root)
+
+
 RESULTS = (
     "storage/pool_summary.parquet",
     "storage/query_neighbors/s0/t0.parquet",
@@ -105,9 +118,7 @@ def test_results_travel_and_nothing_else(copy):
 
 
 def test_only_changes_travel(copy, requests):
-    a, b = copy("a"), copy("b")
-    write(a, *RESULTS)
-    mirror(a).push()
+    a, b = pushed(copy)
     mirror(b).pull()
     requests.clear()
     for project in (a, b):
@@ -203,9 +214,7 @@ def test_an_upload_that_breaks_leaves_no_table_without_its_payload(copy, request
 
 
 def test_a_download_that_breaks_goes_on_where_it_stopped(copy, requests):
-    a, b = copy("a"), copy("b")
-    write(a, *RESULTS)
-    mirror(a).push()
+    a, b = pushed(copy)
     requests.failing = {"get_object": 3}
     with pytest.raises(TsdsError, match="reset"):
         mirror(b).pull()
@@ -217,9 +226,7 @@ def test_a_download_that_breaks_goes_on_where_it_stopped(copy, requests):
 
 
 def test_what_is_replaced_while_it_is_read_is_looked_at_again(copy, monkeypatch):
-    a, b = copy("a"), copy("b")
-    write(a, *RESULTS)
-    mirror(a).push()
+    a, b = pushed(copy)
     bring = Mirror._bring
 
     def late(self, state, there):
@@ -280,7 +287,7 @@ class TestHeld:
         exchange(a)
 
     def test_of_two_that_ask_in_one_instant_one_has_it(self, copy):
-        a, b = _Lock(mirror(copy("a"))), _Lock(mirror(copy("b")))
+        a, b = lock_of(copy("a")), lock_of(copy("b"))
         a._write("create")
         with pytest.raises(OSError):
             b._write("create")
@@ -288,14 +295,14 @@ class TestHeld:
         assert a._try() is None
 
     def test_what_a_killed_process_left_ends(self, copy, monkeypatch):
-        a, b = mirror(copy("a")), mirror(copy("b"))
-        _Lock(a).take(wait=False)
-        _Lock(a).take(wait=False)  # of this working copy, which has a lock of its own, none can be alive
+        a, b = copy("a"), copy("b")
+        lock_of(a).take(wait=False)
+        lock_of(a).take(wait=False)  # of this working copy, which has a lock of its own, none can be alive
         then = time.time() + LEASE_SECONDS + 1
         monkeypatch.setattr(time, "time", lambda: then)
-        _Lock(b).take(wait=False)
+        lock_of(b).take(wait=False)
         with pytest.raises(TsdsError, match="another refresh is under way"):
-            _Lock(a).take(wait=False)
+            lock_of(a).take(wait=False)
 
     def test_a_copied_folder_is_another_working_copy(self, copy, tmp_path):
         a = copy("a")
@@ -305,7 +312,7 @@ class TestHeld:
                 held(copied).__enter__()
 
     def test_a_lock_is_renewed(self, copy, monkeypatch):
-        monkeypatch.setattr(object_storage, "LEASE_SECONDS", 0.2)
+        monkeypatch.setattr(object_lock, "LEASE_SECONDS", 0.2)
         a, b = copy("a"), copy("b")
         with held(a):
             time.sleep(0.6)
@@ -318,9 +325,9 @@ class TestHeld:
         def away() -> None:
             with held(a):
                 write(a, RESULTS[0], text="of a")
-                monkeypatch.setattr(object_storage, "LEASE_SECONDS", 0.0)
+                monkeypatch.setattr(object_lock, "LEASE_SECONDS", 0.0)
                 (b.root / "storage").mkdir()
-                _Lock(mirror(b))._write("overwrite")
+                lock_of(b)._write("overwrite")
 
         with pytest.raises(
             TsdsError, match=r"another may have taken its place; what was made is complete here"
@@ -344,8 +351,9 @@ class TestHeld:
 
     def test_a_damaged_lock_is_none(self, copy, bucket):
         bucket.put("team/project/lock.json", b"{}")
-        with held(copy("a")):
-            pass
+        a, b = copy("a"), copy("b")
+        with held(a), pytest.raises(TsdsError, match="another refresh is under way"):
+            held(b).__enter__()
 
 
 class TestProblems:

@@ -318,6 +318,11 @@ def stored(base: Path, node: str) -> Artifact | None:
     return find_artifact(node_path(base, node))
 
 
+def not_made(node: str) -> TsdsError:
+    """The error that nothing is stored for ``node``."""
+    return TsdsError(f"{describe(node)} is not there yet: run `tsds refresh` first")
+
+
 def node_path(base: Path, node: str) -> Path:
     """Where the artifact of ``node`` is."""
     folder, _, partition = node.partition("|")

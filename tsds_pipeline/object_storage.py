@@ -4,7 +4,8 @@ The folders storage/, exports/ and reports/ of a machine are a working copy: vec
 The object store has the truth. :meth:`Mirror.pull` brings what others put there since, :meth:`Mirror.push` takes there
 what was written or deleted here; a small file says what both sides were when they were last the same. So no writer
 knows of this module, and what could not be uploaded is, the next time. Objects appear whole, and a table after the
-payloads that it names. :func:`held` does this around a refresh and keeps other machines out meanwhile.
+payloads that it names. :func:`held` does this around a refresh and keeps other machines out meanwhile, by the lock of
+``object_lock``.
 
 What concerns one machine alone stays there: notes of failed attempts, hashes of input files, copies of remote
 files, the SQL warehouse, and Dagster's history. How addresses and errors are treated is in ``remote_files``.
@@ -16,33 +17,26 @@ import logging
 import os
 import re
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tsds_pipeline.addresses import protocol_of
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.object_lock import WHERE, Lock, remove, using
 from tsds_pipeline.progress import progress_bar
-from tsds_pipeline.project import SETTINGS_FILE, Project
-from tsds_pipeline.remote_files import explained, identity_of, opened
-from tsds_pipeline.storage import SUFFIX, attempt_path, content_hash, write_atomically
+from tsds_pipeline.project import Project
+from tsds_pipeline.remote_files import identity_of, opened
+from tsds_pipeline.storage import SUFFIX, attempt_path, write_atomically
 
-WHERE = f"{SETTINGS_FILE}: [storage] url"
 STATE_FILE = ".object-storage.json"
-LOCK = "lock.json"
-LEASE_SECONDS = 600.0
-"""A lock whose machine was not heard of for so long is free. Clocks of machines may differ by less than that."""
 PUSH_SECONDS = 30.0
 """What a long refresh made is uploaded so often, between two results."""
 _MOST_LOOKS = 3
 _BATCH = 64  # files that are under way together
-_EXCLUSIVE = ("s3", "s3a")
 _EXPORTED = re.compile(r"exports/[^/]+/(manifest\.json|README\.md|(epoch-|weighted)[^/]*\.(jsonl|parquet))")
 _REPORTED = re.compile(r"reports/[^/]+\.html")
 _OF_THIS_MACHINE = re.compile(
@@ -86,7 +80,7 @@ class Mirror:
 
         Raises :class:`TsdsError`, with all that came so far in place, where the store does not answer.
         """
-        with self._state() as state, _explained(self.url):
+        with self._state() as state, using(self.url):
             for look in range(_MOST_LOOKS):
                 there = self._listed()
                 try:
@@ -101,7 +95,7 @@ class Mirror:
 
         What is replaced meanwhile, by a run of Dagster, is left to the next time, and deletions with it.
         """
-        with self._state() as state, _explained(self.url):
+        with self._state() as state, using(self.url):
             here = self._here()
             changed = [name for name, stat in here.items() if not _is_same(state.get(name), stat)]
             gone = [name for name in state if name not in here]
@@ -110,7 +104,7 @@ class Mirror:
             sent = self._upload(changed, here)
             gone = gone if len(sent) == len(changed) else []
             fs, base = opened(self.url)
-            _remove(fs, [f"{base}/{name}" for name in gone])
+            remove(fs, [f"{base}/{name}" for name in gone])
             there = self._listed()
             for name in sent:
                 size, mtime_ns = here[name]
@@ -217,111 +211,10 @@ class Mirror:
                     write_atomically(path, lambda target: target.write_text(text, "utf-8"))
 
 
-class _Lock:
-    """The object that says which machine works at ``mirror``: a lease that its holder renews.
-
-    A store that creates an object only where there is none (S3 and what keeps to its rules) lets exactly one have it;
-    of another, two that ask in the same instant may.
-    """
-
-    def __init__(self, mirror: Mirror):
-        self._mirror = mirror
-        with _explained(mirror.url):
-            self._path = f"{opened(mirror.url)[1]}/{LOCK}"
-        self._owner = _this_copy(mirror)
-        self._ended = threading.Event()
-        self._renewed = 0.0
-
-    def take(self, *, wait: bool) -> None:
-        """TsdsError while another machine has it, or ``wait``."""
-        while (holder := self._try()) is not None:
-            if not wait:
-                raise self._busy(holder)
-            time.sleep(2)
-        threading.Thread(target=self._renew, daemon=True).start()
-
-    def require_free(self) -> None:
-        """TsdsError while another machine has it."""
-        with _explained(self._mirror.url):
-            found = self._read()
-        if self._is_anothers(found):
-            raise self._busy(found)
-
-    def release(self) -> None:
-        """Let others have it; where that cannot be said, its lease ends by itself."""
-        self._ended.set()
-        with suppress(Exception):
-            self.require()
-            opened(self._mirror.url)[0].rm_file(self._path)
-
-    def require(self) -> None:
-        """TsdsError where another machine has taken it, as it may once it could not be renewed for too long."""
-        if time.monotonic() - self._renewed < LEASE_SECONDS:
-            return
-        with _explained(self._mirror.url):
-            found = self._read()
-        if not self._is_ours(found):
-            raise TsdsError(
-                f"{self._mirror.url}: this machine was not heard of for so long that another may have taken its place"
-            )
-
-    def _try(self) -> dict[str, Any] | None:
-        """Take it, or say who has it."""
-        with _explained(self._mirror.url):
-            # Servers there are that take no notice of the condition on which an object is created.
-            found = self._read()
-            if self._is_anothers(found):
-                return found
-            if found is not None:  # left by a process that is gone
-                _remove(opened(self._mirror.url)[0], [self._path])
-            try:
-                self._write("create")
-            except (OSError, ValueError):  # another was faster, unless there is none
-                if (found := self._read()) is None:
-                    raise
-            else:
-                found = None if protocol_of(self._mirror.url) in _EXCLUSIVE else self._read()
-        return found if self._is_anothers(found) else None
-
-    def _busy(self, holder: Mapping[str, Any]) -> TsdsError:
-        until = time.strftime("%H:%M:%S", time.localtime(holder["until"]))
-        return TsdsError(
-            f"{self._mirror.url}: another refresh is under way ({holder['who']}): wait until it has ended; if it was "
-            f"killed, its lock ends at {until}"
-        )
-
-    def _renew(self) -> None:
-        while not self._ended.wait(LEASE_SECONDS / 4):
-            with suppress(Exception):  # told by `require`, once it matters
-                if self._is_ours(self._read()) and not self._ended.is_set():
-                    self._write("overwrite")
-
-    def _write(self, mode: str) -> None:
-        who = f"process {os.getpid()} on {socket.gethostname()}"
-        said = {"owner": self._owner, "who": who, "until": time.time() + LEASE_SECONDS}
-        opened(self._mirror.url)[0].pipe_file(self._path, json.dumps(said).encode(), mode=mode)
-        self._renewed = time.monotonic()
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            said = json.loads(opened(self._mirror.url)[0].cat_file(self._path))
-            return {"owner": str(said["owner"]), "who": str(said["who"]), "until": float(said["until"])}
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            return {"owner": "", "who": "nobody", "until": 0.0}
-
-    def _is_anothers(self, found: Mapping[str, Any] | None) -> bool:
-        return found is not None and not self._is_ours(found) and found["until"] > time.time()
-
-    def _is_ours(self, found: Mapping[str, Any] | None) -> bool:
-        return found is not None and found["owner"] == self._owner
-
-
 class _Held:
     """A mirror while its lock is held."""
 
-    def __init__(self, mirror: Mirror, lock: _Lock):
+    def __init__(self, mirror: Mirror, lock: Lock):
         self._mirror, self._lock, self._pushed = mirror, lock, time.monotonic()
 
     def push(self) -> None:
@@ -352,7 +245,7 @@ def held(project: Project, *, wait: bool = False) -> Iterator[None]:
     if mirror is None:
         yield
         return
-    lock = _Lock(mirror)
+    lock = Lock(mirror.url, mirror.root)
     lock.take(wait=wait)
     try:
         mirror.pull()
@@ -381,13 +274,9 @@ def exchange(project: Project) -> None:
     """Pull, and push what runs outside of :func:`held` made; TsdsError where that cannot be done now."""
     mirror = Mirror.of(project)
     if mirror is not None:
-        _Lock(mirror).require_free()
+        Lock(mirror.url, mirror.root).require_free()
         mirror.pull()
         mirror.push()
-
-
-def _explained(url: str) -> AbstractContextManager[None]:
-    return explained(WHERE, url, doing="used")
 
 
 def _batches(names: Iterable[str]) -> Iterator[list[str]]:
@@ -412,13 +301,6 @@ def _stat(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _remove(fs: Any, paths: list[str]) -> None:
-    """Delete ``paths``; what is gone already is no error."""
-    for path in paths:
-        with suppress(FileNotFoundError):
-            fs.rm_file(path)
-
-
 def _is_ours(name: str) -> bool:
     """Whether the file ``name`` belongs to the mirror: written by the pipeline, and for every machine."""
     if any(part.startswith(".") or not part for part in name.split("/")):
@@ -440,17 +322,3 @@ def _read_state(path: Path, url: str) -> dict[str, _Synced]:
         return files if said["url"] == url else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _this_copy(mirror: Mirror) -> str:
-    """A name for this working copy: a lock that bears it was left by a process that is gone.
-
-    A number kept in it tells machines of one name apart, name and place a copy of the folder.
-    """
-    path = mirror.root / "storage" / ".machine"
-    try:
-        number = path.read_text("utf-8")
-    except FileNotFoundError:
-        number = secrets.token_hex(16)
-        write_atomically(path, lambda target: target.write_text(number, "utf-8"))
-    return content_hash(number, socket.gethostname(), str(mirror.root))

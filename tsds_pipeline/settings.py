@@ -364,6 +364,7 @@ class Settings(_Table):
         return self.model_copy(
             update={
                 "encoder": chosen,
+                # What candidates are read with stays that of all encoders (``vector_field``).
                 "encoders": {**others, DEFAULT_ENCODER: self.encoder},
                 "pool": self.pool.model_copy(update={"kernel_radius": radius}),
             }

@@ -1,6 +1,6 @@
 """Assets of the candidates: corpus, embeddings, search index and densities by source; the pool as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tsds_pipeline.corpus import (
 )
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import stored
+from tsds_pipeline.node_names import split_name
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
@@ -212,10 +213,10 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource):
 def kde_densities(context: dg.AssetExecutionContext, project: ProjectResource):
     """Kernel density of each candidate under the whole pool: how many near-duplicates it has."""
     with Stage.of(context, project) as stage:
-        source, sources = context.partition_key, stage.observed.sources
-        made_from = stage.read("faiss_index", *sources)
+        source = context.partition_key
+        made_from = stage.read("faiss_index", *stage.observed.sources)
         require_same_versions(made_from)
-        made = dict(zip(sources, made_from.values(), strict=True))
+        made = _by_source(made_from)
         indexes = {key: open_index(artifact) for key, artifact in made.items()}
         with progress_bar(f"densities of {source}, over sources", context.log.info) as progress:
             kept = stage.project.storage / KERNEL_SUMS
@@ -244,7 +245,7 @@ def pool_summary(context: dg.AssetExecutionContext, project: ProjectResource):
     with Stage.of(context, project) as stage:
         made_from = stage.read("kde_densities", *stage.observed.sources)
         require_same_versions(made_from)
-        table = summarize_pool(dict(zip(stage.observed.sources, made_from.values(), strict=True)))
+        table = summarize_pool(_by_source(made_from))
         return stage.result(
             table,
             made_from,
@@ -262,7 +263,7 @@ def pool_map(context: dg.AssetExecutionContext, project: ProjectResource):
     with Stage.of(context, project) as stage:
         made_from = stage.read("candidate_embeddings", *stage.observed.sources)
         require_same_versions(made_from)
-        made = map_pool(dict(zip(stage.observed.sources, made_from.values(), strict=True)))
+        made = map_pool(_by_source(made_from))
         return stage.result(
             made.table,
             made_from,
@@ -270,6 +271,10 @@ def pool_map(context: dg.AssetExecutionContext, project: ProjectResource):
             payloads={"vectors": made.vectors},
             metadata={"landmarks": len(made.table)},
         )
+
+
+def _by_source(made: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    return {split_name(node).partition: artifact for node, artifact in made.items()}
 
 
 ASSETS = (candidate_corpus, candidate_embeddings, faiss_index, kde_densities, pool_summary, pool_map)

@@ -30,6 +30,7 @@ from tsds_pipeline.graph import (
     input_versions,
     keys_of,
     node_path,
+    not_made,
     stored,
 )
 from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
@@ -194,7 +195,7 @@ class Stage:
         for node in (self.project.of_encoder(asset, key) for key in partitions or ("",)):
             artifact = stored(self.project.storage, node)
             if artifact is None:
-                raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`")
+                raise not_made(node)
             made[node] = artifact
         return made
 

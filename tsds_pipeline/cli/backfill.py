@@ -4,7 +4,6 @@ import click
 
 from tsds_pipeline.cli.project import fetched_project, project_option
 from tsds_pipeline.cli.refresh import run_refresh
-from tsds_pipeline.errors import TsdsError
 
 
 @click.command()
@@ -22,8 +21,8 @@ def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> 
         tsds backfill --task bbh
         tsds backfill --task bbh --task gsm8k --from-scratch
     """
-    from tsds_pipeline.graph import describe, observe, stored
     from tsds_pipeline.graph import nodes as all_nodes
+    from tsds_pipeline.graph import not_made, observe, stored
     from tsds_pipeline.node_names import split_name
     from tsds_pipeline.status import task_nodes
 
@@ -35,6 +34,6 @@ def backfill(ctx: click.Context, tasks: tuple[str, ...], from_scratch: bool) -> 
     for node in all_nodes(observed):
         encoder, asset, _ = split_name(node)
         if asset in of_pool and encoder in encoders and stored(project.storage, node) is None:
-            raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh` first")
+            raise not_made(node)
     if not run_refresh(project, nodes=nodes, from_scratch=from_scratch):
         ctx.exit(1)

@@ -77,9 +77,7 @@ def calibrate(
     """
     from tsds_pipeline.calibration.findings import calibrate as find
     from tsds_pipeline.calibration.radius import EDITED
-    from tsds_pipeline.errors import TsdsError
     from tsds_pipeline.graph import observe
-    from tsds_pipeline.node_names import DEFAULT_ENCODER
     from tsds_pipeline.report.calibration import write_calibration
     from tsds_pipeline.report.pages import calibration_path
 
@@ -89,19 +87,7 @@ def calibrate(
         raise click.UsageError(f'--out "{out}" is not a page: name a .html file')
     project = fetched_project()
     observed = observe(project)
-    if not observed.tasks:
-        raise TsdsError(f"{project.root / 'tasks'}: no tasks: put queries in tasks/TASK/query.jsonl")
-    if task is not None:
-        observed.require("task", task)
-        encoder = observed.encoder_of(task)
-    encoder = encoder or DEFAULT_ENCODER
-    every = [name for name in observed.tasks if observed.encoder_of(name) == encoder]
-    if not every:
-        there = ", ".join(sorted({observed.encoder_of(name) for name in observed.tasks}))
-        raise TsdsError(
-            f'no task has the encoder "{encoder}"; the encoders of the tasks: {there}: name one by --encoder'
-        )
-    observed = replace(observed, project=project.with_encoder(encoder))
+    observed, every = _of_encoder(observed, task, encoder)
     tasks = [task] if task is not None else every[:TASKS_AT_ONCE]
     findings = find(observed, tasks, pairs=pairs, edits=edits or EDITED, seed=seed)
     _print_radius(findings)
@@ -115,6 +101,26 @@ def calibrate(
     if task is None and (left := len(every) - len(tasks)):
         complain("hint", f"{left} more tasks: name one, as in `tsds calibrate {every[-1]}`")
     _warn_if_stale(observed, tasks)
+
+
+def _of_encoder(observed: "Observed", task: str | None, encoder: str | None) -> "tuple[Observed, list[str]]":
+    """The project as ``encoder``, or that of ``task``, sees it, and its tasks. TsdsError where it has none."""
+    from tsds_pipeline.errors import TsdsError
+    from tsds_pipeline.node_names import DEFAULT_ENCODER
+
+    if not observed.tasks:
+        raise TsdsError(f"{observed.project.root / 'tasks'}: no tasks: put queries in tasks/TASK/query.jsonl")
+    if task is not None:
+        observed.require("task", task)
+        encoder = observed.encoder_of(task)
+    encoder = encoder or DEFAULT_ENCODER
+    tasks = [name for name in observed.tasks if observed.encoder_of(name) == encoder]
+    if not tasks:
+        there = ", ".join(sorted({observed.encoder_of(name) for name in observed.tasks}))
+        raise TsdsError(
+            f'no task has the encoder "{encoder}"; those of the tasks are: {there}: name one by --encoder'
+        )
+    return replace(observed, project=observed.project.with_encoder(encoder)), tasks
 
 
 def _print_radius(findings: "Findings") -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, current_versions, describe, node_path, stored
+from tsds_pipeline.graph import Observed, current_versions, node_path, not_made, stored
 from tsds_pipeline.provenance import model_header
 from tsds_pipeline.sql.lineage import sql_error
 from tsds_pipeline.sql.models import WARN, Check, Model
@@ -73,7 +73,7 @@ def make_model(
 def _add_views(connection: "DuckDBPyConnection", names: tuple[str, ...], observed: Observed) -> None:
     for name in names:
         if name in observed.models and stored(observed.project.storage, name) is None:
-            raise TsdsError(f"{describe(name)} is not there yet: run `tsds refresh`")
+            raise not_made(name)
         add_view(connection, name, observed)
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from tsds_pipeline.core.arrays import all_distances
 from tsds_pipeline.core.neighbors import Neighbors, sort_rows
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, stored
+from tsds_pipeline.graph import Observed, not_made, stored
 from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.stages.index import SourceIndex, open_index
 from tsds_pipeline.stages.neighbors import DEPTH
@@ -159,5 +159,5 @@ def stored_parts(observed: Observed, task: str) -> dict[str, Artifact]:
 def made_node(made: Mapping[str, Artifact], node: str) -> Artifact:
     """``made[node]``; a source that is in the folder but not made yet is told so."""
     if node not in made:
-        raise TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`")
+        raise not_made(node)
     return made[node]

@@ -1,0 +1,154 @@
+"""The lock on an object store: one machine at a time works on a project whose results are there.
+
+What is kept there is in ``object_storage``. How addresses and errors are treated is in ``remote_files``.
+"""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+from tsds_pipeline.addresses import protocol_of
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.project import SETTINGS_FILE
+from tsds_pipeline.remote_files import explained, opened
+from tsds_pipeline.storage import content_hash, write_atomically
+
+WHERE = f"{SETTINGS_FILE}: [storage] url"
+LOCK = "lock.json"
+LEASE_SECONDS = 600.0
+"""A lock whose machine was not heard of for so long is free. Clocks of machines may differ by less than that."""
+_EXCLUSIVE = ("s3", "s3a")
+
+
+class Lock:
+    """The object that says which machine works at ``url``: a lease that its holder, the working copy ``root``, renews.
+
+    A store that creates an object only where there is none (S3 and what keeps to its rules) lets exactly one have it;
+    of another, two that ask in the same instant may.
+    """
+
+    def __init__(self, url: str, root: Path):
+        self._url = url
+        with using(url):
+            self._path = f"{opened(url)[1]}/{LOCK}"
+        self._owner = _this_copy(root)
+        self._ended = threading.Event()
+        self._renewed = 0.0
+
+    def take(self, *, wait: bool) -> None:
+        """TsdsError while another machine has it, or ``wait``."""
+        while (holder := self._try()) is not None:
+            if not wait:
+                raise self._busy(holder)
+            time.sleep(2)
+        threading.Thread(target=self._renew, daemon=True).start()
+
+    def require_free(self) -> None:
+        """TsdsError while another machine has it."""
+        with using(self._url):
+            found = self._read()
+        if self._is_anothers(found):
+            raise self._busy(found)
+
+    def release(self) -> None:
+        """Let others have it; where that cannot be said, its lease ends by itself."""
+        self._ended.set()
+        with suppress(Exception):
+            self.require()
+            opened(self._url)[0].rm_file(self._path)
+
+    def require(self) -> None:
+        """TsdsError where another machine has taken it, as it may once it could not be renewed for too long."""
+        if time.monotonic() - self._renewed < LEASE_SECONDS:
+            return
+        with using(self._url):
+            found = self._read()
+        if not self._is_ours(found):
+            raise TsdsError(
+                f"{self._url}: this machine was not heard of for so long that another may have taken its place"
+            )
+
+    def _try(self) -> dict[str, Any] | None:
+        """Take it, or say who has it."""
+        with using(self._url):
+            # Servers there are that take no notice of the condition on which an object is created.
+            found = self._read()
+            if self._is_anothers(found):
+                return found
+            if found is not None:  # left by a process that is gone
+                remove(opened(self._url)[0], [self._path])
+            try:
+                self._write("create")
+            except (OSError, ValueError):  # another was faster, unless there is none
+                if (found := self._read()) is None:
+                    raise
+            else:
+                found = None if protocol_of(self._url) in _EXCLUSIVE else self._read()
+        return found if self._is_anothers(found) else None
+
+    def _busy(self, holder: Mapping[str, Any]) -> TsdsError:
+        until = time.strftime("%H:%M:%S", time.localtime(holder["until"]))
+        return TsdsError(
+            f"{self._url}: another refresh is under way ({holder['who']}): wait until it has ended; if it was "
+            f"killed, its lock ends at {until}"
+        )
+
+    def _renew(self) -> None:
+        while not self._ended.wait(LEASE_SECONDS / 4):
+            with suppress(Exception):  # told by `require`, once it matters
+                if self._is_ours(self._read()) and not self._ended.is_set():
+                    self._write("overwrite")
+
+    def _write(self, mode: str) -> None:
+        who = f"process {os.getpid()} on {socket.gethostname()}"
+        said = {"owner": self._owner, "who": who, "until": time.time() + LEASE_SECONDS}
+        opened(self._url)[0].pipe_file(self._path, json.dumps(said).encode(), mode=mode)
+        self._renewed = time.monotonic()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            said = json.loads(opened(self._url)[0].cat_file(self._path))
+            return {"owner": str(said["owner"]), "who": str(said["who"]), "until": float(said["until"])}
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            return {"owner": "", "who": "nobody", "until": 0.0}
+
+    def _is_anothers(self, found: Mapping[str, Any] | None) -> bool:
+        return found is not None and not self._is_ours(found) and found["until"] > time.time()
+
+    def _is_ours(self, found: Mapping[str, Any] | None) -> bool:
+        return found is not None and found["owner"] == self._owner
+
+
+def using(url: str) -> AbstractContextManager[None]:
+    """Turns whatever goes wrong with the store at ``url`` into a :class:`TsdsError`."""
+    return explained(WHERE, url, doing="used")
+
+
+def remove(fs: Any, paths: list[str]) -> None:
+    """Delete ``paths``; what is gone already is no error."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+
+
+def _this_copy(root: Path) -> str:
+    """A name for this working copy: a lock that bears it was left by a process that is gone.
+
+    A number kept in it tells machines of one name apart, name and place a copy of the folder.
+    """
+    path = root / "storage" / ".machine"
+    try:
+        number = path.read_text("utf-8")
+    except FileNotFoundError:
+        number = secrets.token_hex(16)
+        write_atomically(path, lambda target: target.write_text(number, "utf-8"))
+    return content_hash(number, socket.gethostname(), str(root))
