@@ -143,10 +143,10 @@ def observe(project: Project) -> Observed:
         texts[seen.of_encoder("encoder_settings")] = encoder.fingerprint
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
-        texts[f"solver_settings|{task}"] = solver_part(settings, task)
-        tests = found.tests.get(task)
+        tests, tokenizer = found.tests.get(task), _tokenizer(project, task)
+        texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer)
         texts[f"draw_settings|{task}"] = draw_part(
-            settings, task, redraws(project, task), tests and tests.version
+            settings, task, redraws(project, task), tests and tests.version, tokenizer
         )
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
@@ -157,6 +157,17 @@ def observe(project: Project) -> Observed:
         texts[node := f"query_files|{key}"] = query_part(settings, key)
         versions[node] = content_hash(files.version, texts[node])
     return Observed(project, found, texts, versions, project_models(project.root))
+
+
+def _tokenizer(project: Project, task: str) -> str | None:
+    """What identifies the tokenizer of ``task``; one that is not there stops nothing but its draw, which says so."""
+    from tsds_pipeline.encoders.tokenizers import find_tokenizer
+
+    name = project.settings.resolved_task(task).tokenizer
+    try:
+        return None if name is None else find_tokenizer(name, project.root).identity
+    except TsdsError as error:
+        return str(error)
 
 
 def project_models(root: Path | None) -> Models:

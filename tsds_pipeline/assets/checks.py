@@ -14,7 +14,7 @@ import polars as pl
 from tsds_pipeline.core.arrays import UNIT_ROUNDING, row_lengths
 from tsds_pipeline.core.plan import Plan
 from tsds_pipeline.settings import ResolvedTask
-from tsds_pipeline.stages.sample import examples_among, repetitions
+from tsds_pipeline.stages.sample import TOKENS, examples_among, repetitions
 
 UP_TO_DATE = "up_to_date"
 """Passed when the sample is made; what happens to it later is told by ``orchestration.automation``."""
@@ -250,13 +250,24 @@ def untruncated(rows: int) -> dg.AssetCheckResult:
 
 
 def sample_size(task: str, sample: pl.DataFrame, settings: ResolvedTask, size: int) -> dg.AssetCheckResult:
-    """Of a sample that was to have ``size`` rows an epoch."""
-    wanted, repeated = size * settings.epochs, 0 if settings.with_replacement else repetitions(sample)
+    """Of a sample that was to have ``size`` rows an epoch, or as many as its tokens buy."""
+    repeated = 0 if settings.with_replacement else repetitions(sample)
+    again = f"delete storage/selection_probabilities/{task}.parquet {_AGAIN}"
+    if settings.tokens is not None:
+        most = int(sample.group_by("epoch").agg(pl.col(TOKENS).sum())[TOKENS].max() or 0)
+        problem = None
+        if not 0 < most <= settings.tokens or repeated:
+            problem = (
+                f"an epoch has {most:,} tokens where at most {settings.tokens:,} were asked for, {repeated:,} rows are "
+                f"twice in an epoch: {again}"
+            )
+        return result("sample_size", problem, rows=len(sample), tokens=most, repeated=repeated)
+    wanted = size * settings.epochs
     problem = None
     if len(sample) != wanted or repeated:
         problem = (
             f"{len(sample):,} rows were drawn where {wanted:,} were asked for, {repeated:,} of them twice in an epoch: "
-            f"delete storage/selection_probabilities/{task}.parquet {_AGAIN}"
+            f"{again}"
         )
     return result("sample_size", problem, rows=len(sample), asked_for=wanted, repeated=repeated)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -11,11 +12,13 @@ from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries, read_test_set
+from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.provenance import require_same_versions
+from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
@@ -23,12 +26,15 @@ from tsds_pipeline.stages.neighbors import recall
 from tsds_pipeline.stages.pool import made_node, open_pool, stored_parts
 from tsds_pipeline.stages.probabilities import alpha_for, figures, probability_table, solve_task, wanted_size
 from tsds_pipeline.stages.sample import (
-    certain_share,
+    TOKENS,
+    constraints_of,
     draw_examples,
     drawable,
+    kept_to,
     sampling_units,
     with_records,
 )
+from tsds_pipeline.stages.token_budget import CandidateTokens, bought
 from tsds_pipeline.storage import Artifact, Draft, content_hash
 
 _asset = partial(pipeline_asset, group_name="tasks")
@@ -125,8 +131,8 @@ def selection_probabilities(
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
         pool = open_pool(stage.observed, task, made_from)
-        solved = solve_task(task, settings, pool)
         corpora = corpora_of(stage.observed, task, made_from)
+        solved = solve_task(task, settings, pool, _tokens(stage, task, corpora))
         table = probability_table(pool, solved.solution, query_embeddings.frame["record_id"], corpora)
         said = figures(settings, pool, solved, table)
         return stage.result(
@@ -166,17 +172,20 @@ def sampled_subset(
         made_from |= {f"query_examples|{task}": query_examples}
         require_same_versions(made_from)
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
-        size = wanted_size(settings, solved["examples"], solved["auto_size"])
-        units = sampling_units(selection_probabilities.frame)
+        corpora, table = corpora_of(stage.observed, task, made_from), selection_probabilities.frame
+        units = sampling_units(table)
+        if tokens := _tokens(stage, task, corpora):
+            units = units.with_columns(pl.Series(TOKENS, tokens.of(units["content_id"])))
+        size = _size(task, settings, solved, units)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
-        drawn = draw_examples(task, settings, size, units, again)
-        corpora = corpora_of(stage.observed, task, made_from)
-        sample = with_records(drawn, corpora)
-        certain = certain_share(settings, size, units)
+        drawn = draw_examples(
+            task, settings, size, units, again, constraints_of(settings, size, units, table)
+        )
+        sample = with_records(drawn.examples, corpora)
         drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "redraws": again}
-        drawn_as["certain_share"] = certain
+        drawn_as |= {"certain_share": drawn.certain, **kept_to(settings, sample)}
         by_source = dict(sample["source"].value_counts(sort=True).iter_rows())
         result = stage.result(
             sample,
@@ -199,6 +208,33 @@ def sampled_subset(
             with_records(units, corpora) if stage.settings.export.weights else None,
         )
         return result
+
+
+def _tokens(stage: Stage, task: str, corpora: Mapping[str, pl.LazyFrame]) -> CandidateTokens | None:
+    """What candidates cost in tokens of the task's tokenizer, if it has one."""
+    name = stage.settings.resolved_task(task).tokenizer
+    if name is None:
+        return None
+    tokenizer = find_tokenizer(name, stage.observed.project.root)
+    return CandidateTokens(TokenCounter(tokenizer), corpora)
+
+
+def _size(task: str, settings: ResolvedTask, solved: Mapping[str, Any], units: pl.DataFrame) -> int:
+    """How many examples an epoch has; of a budget of tokens, in expectation."""
+    if settings.tokens is None:
+        return wanted_size(settings, solved["examples"], solved["auto_size"])
+    if (there := int(units[TOKENS].sum())) < settings.tokens:
+        raise TsdsError(
+            f"task {task}: {settings.tokens:,} tokens were asked for but at alpha = {solved['alpha']:.4g} the "
+            f'{len(units):,} examples with mass have {there:,}: set [tasks.{task}] alpha (or alpha = "auto"), or fewer '
+            "tokens"
+        )
+    if (least := int(units[TOKENS].min())) > settings.tokens:
+        raise TsdsError(
+            f"task {task}: no example has as few as {settings.tokens:,} tokens (the shortest with mass has {least:,}): "
+            "ask for more"
+        )
+    return bought(units["probability"].to_numpy(), units[TOKENS].to_numpy(), settings.tokens)
 
 
 def texts_of_test_set(stage: Stage, task: str) -> tuple[Collection[str], str | None]:

@@ -146,7 +146,7 @@ class Comparison:
         tests: HeldBackTexts,
     ):
         self._task, self._size, self._radius = task, size, kernel_radius
-        self._settings = replace(settings, size=size, fraction=None)
+        self._settings = replace(settings, size=size, fraction=None, tokens=None)
         weighted, uniform = (
             StoredPool(task, pool.parts, pool.queries, uniform=uniform) for uniform in (False, True)
         )

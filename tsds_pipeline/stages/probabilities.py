@@ -18,6 +18,7 @@ from tsds_pipeline.core.transport import (
     AUTO_SIZE_ALPHA,
     DEFAULT_DISTANCE_SCALES,
     automatic_size,
+    by_unit,
     solve,
     solve_auto,
 )
@@ -26,10 +27,11 @@ from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.holdout import QueriesOfPool
 from tsds_pipeline.stages.pool import StoredPool
 from tsds_pipeline.stages.sample import sampling_units
+from tsds_pipeline.stages.token_budget import CandidateTokens, bought
 
 
 def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
-    """How many examples an epoch of the task has.
+    """How many examples an epoch of the task has, where its budget is not in tokens.
 
     ``examples`` are the task's distinct texts, of which ``fraction`` is a share; ``auto`` is the effective sample
     size at alpha 0.6, needed where size = "auto".
@@ -40,6 +42,7 @@ def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
 
 
 _LARGE_SHARE = 0.5
+_MOST_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,16 @@ class Solved:
     warnings: list[str]
 
 
-def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPool) -> Solved:
-    """The optimal plan of ``task`` over ``pool``, or of some of its queries."""
+def solve_task(
+    task: str,
+    settings: ResolvedTask,
+    pool: StoredPool | QueriesOfPool,
+    tokens: CandidateTokens | None = None,
+) -> Solved:
+    """The optimal plan of ``task`` over ``pool``, or of some of its queries.
+
+    ``tokens`` are needed where alpha = "auto" has to suit a budget of tokens.
+    """
     queries, options = len(pool.queries), _options(settings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -61,7 +72,9 @@ def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPo
             auto = None
             if settings.size == "auto":
                 auto = automatic_size(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options), pool.units)
-            if settings.alpha == "auto":
+            if settings.alpha == "auto" and settings.tokens is not None:
+                solution, size = _solve_budget(settings.tokens, pool, tokens, options)
+            elif settings.alpha == "auto":
                 size = wanted_size(settings, pool.examples, auto)
                 with_replacement = settings.with_replacement
                 solution = solve_auto(
@@ -80,6 +93,39 @@ def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPo
             "hardly follow the task; ask for fewer, or add sources"
         )
     return Solved(solution, auto, found)
+
+
+def _solve_budget(
+    budget: int, pool: StoredPool, tokens: CandidateTokens, options: dict[str, Any]
+) -> tuple[Solution, int]:
+    """The plan of the largest alpha that suits the size which ``budget`` tokens buy under that plan, and that size.
+
+    The size and the plan decide each other: from the mean length at alpha 0.6 on they are found in turn, until the size
+    stays or, where it goes back and forth, for the smallest of these.
+    """
+    queries, first = len(pool.queries), np.unique(pool.units, return_index=True)[1]
+    tried: list[int] = []
+
+    def size_under(solution: Solution) -> int:
+        p = by_unit(solution.probabilities, pool.units)
+        support = np.flatnonzero(p)
+        return bought(p[support], tokens.of(pool.content_ids[first[support]]), budget)
+
+    size = size_under(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options))
+    while True:
+        if size > pool.examples:
+            raise ValueError(
+                f"{budget:,} tokens buy {size:,} examples or so but there are only {pool.examples:,}: "
+                "ask for fewer tokens"
+            )
+        tried.append(size)
+        solution = solve_auto(pool, queries, size, units=pool.units, **options)
+        size = size_under(solution)
+        if size == tried[-1]:
+            return solution, size
+        if size in tried or len(tried) == _MOST_TRIES:
+            size = min(tried[tried.index(size) :] if size in tried else tried)
+            return solve_auto(pool, queries, size, units=pool.units, **options), size
 
 
 def alpha_for(settings: ResolvedTask, pool: StoredPool, size: int) -> float | None:
