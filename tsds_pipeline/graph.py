@@ -43,7 +43,7 @@ CODE_VERSIONS = {
     "query_neighbors": "1",
     "selection_probabilities": "1",
     "sampled_subset": "1",
-    "selection_report": "1",
+    "selection_report": "2",
     "selection_comparison": "1",
 }
 BY_SOURCE = ("candidate_corpus", "candidate_embeddings", "faiss_index", "kde_densities")
@@ -144,9 +144,10 @@ def observe(project: Project) -> Observed:
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
         tests, tokenizer = found.tests.get(task), _tokenizer(project, task)
-        texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer)
+        test_set = tests and tests.version
+        texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer, test_set)
         texts[f"draw_settings|{task}"] = draw_part(
-            settings, task, redraws(project, task), tests and tests.version, tokenizer
+            settings, task, redraws(project, task), test_set, tokenizer
         )
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
@@ -347,8 +348,14 @@ _READ_TO_JUDGE = (
 # Read for the lineage or for deeper looks, never a reason to run again: another input changes with it.
 ALSO_READ = {
     "query_neighbors": ("faiss_index",),
-    "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
-    "sampled_subset": ("candidate_corpus", "query_examples"),
+    "selection_probabilities": (
+        "faiss_index",
+        "kde_densities",
+        "query_embeddings",
+        "query_examples",
+        "candidate_corpus",
+    ),
+    "sampled_subset": ("candidate_corpus", "query_examples", "query_embeddings"),
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }

@@ -246,6 +246,8 @@ class SelectionSettings(_Table):
     caps: Amounts | None = Field(None, description=AMOUNTS)
     floors: Amounts | None = Field(None, description=AMOUNTS)
     min_per_query: int = Field(0, ge=0, lt=2**63, description="a whole number from 0")
+    leaks: Literal["flag", "drop", "allow"] = Field("flag", description='"flag", "drop" or "allow"')
+    leak_distance: Positive | None = Field(None, description="a finite number above 0")
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
@@ -319,6 +321,10 @@ class ResolvedTask:
     floors: Mapping[str, int | float] | None
     min_per_query: int
     """Of the candidates that a query gives mass to, so many are drawn."""
+    leaks: Literal["flag", "drop", "allow"]
+    """What is done about examples that give away a query or a test record."""
+    leak_distance: float | None
+    """Plain L2 distance up to which a vector does."""
     sources: tuple[str, ...] | None
     """Sorted; None means all of them."""
     exclude: tuple[str, ...]
@@ -556,21 +562,30 @@ def query_part(settings: Settings, task: str) -> str:
     return _canonical(text=text, max_chars=settings.corpus.max_chars, **_with_vectors(field))
 
 
-def solver_part(settings: Settings, task: str, tokenizer: str | None = None) -> str:
+def solver_part(
+    settings: Settings, task: str, tokenizer: str | None = None, test_set: str | None = None
+) -> str:
     """What decides the probabilities of ``task``. The amount counts only where alpha = "auto" follows it.
 
-    ``tokenizer`` identifies that of the task.
+    ``tokenizer`` identifies that of the task, ``test_set`` is the version of its test set, as far as there are any.
     """
     resolved = settings.resolved_task(task)
     names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
     if resolved.alpha == "auto":
         names += ["size", "fraction", "with_replacement"]
     follows = resolved.alpha == "auto" and resolved.tokens is not None
-    budget = {"tokens": resolved.tokens, "tokenizer": tokenizer} if follows else {}
+    more = {"tokens": resolved.tokens, "tokenizer": tokenizer} if follows else {}
+    if resolved.leaks == "drop":
+        leaks = {"leaks": "drop", "leak_distance": resolved.leak_distance, "test_set": _short(test_set)}
+        more |= {name: value for name, value in leaks.items() if value}
     # What size = "auto" stands for is found together with the probabilities.
     return _canonical(
-        **{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto", **budget
+        **{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto", **more
     )
+
+
+def _short(version: str | None) -> str | None:
+    return version and version[:12]
 
 
 def draw_part(
@@ -578,13 +593,16 @@ def draw_part(
 ) -> str:
     """What decides which examples are drawn for ``task``, beside the probabilities, and what they are checked for.
 
-    See ``redraws``; ``test_set`` is the version of the task's test set, where it has one, ``tokenizer`` as in
-    ``solver_part``.
+    See ``redraws``; ``test_set`` and ``tokenizer`` as in ``solver_part``.
     """
     resolved = settings.resolved_task(task)
     names = ["size", "fraction", "with_replacement", "epochs", "seed"]
     again = {"redraws": redraws} if redraws else {}
-    checked = {"test_set": test_set[:12]} if test_set else {}
+    checked = {"test_set": _short(test_set)} if test_set else {}
+    if resolved.leaks == "allow":
+        checked["leaks"] = "allow"
+    elif resolved.leaks == "flag" and resolved.leak_distance:
+        checked["leak_distance"] = resolved.leak_distance
     kept = {name: getattr(resolved, name) for name in ("tokens", "caps", "floors", "min_per_query")}
     kept["tokenizer"] = tokenizer
     written = {name: value for name, value in kept.items() if value}

@@ -11,7 +11,6 @@ from tsds_pipeline.stages.sample import (
     certain_share,
     draw_examples,
     drawable,
-    examples_among,
     repetitions,
     sampling_units,
     with_records,
@@ -149,9 +148,3 @@ def test_repetitions_within_an_epoch():
     table = sample(2, epochs=30)
     assert repetitions(table) == 0
     assert repetitions(pl.concat([table, table[:3]])) == 3
-
-
-def test_examples_with_a_text_are_found_once():
-    table = sample(3, epochs=2)
-    assert examples_among(table, {"X", "other"})["content_id"].to_list() == ["x"]
-    assert examples_among(table, set()).is_empty()

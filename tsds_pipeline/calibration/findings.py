@@ -14,6 +14,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, stored
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.settings import ResolvedTask
+from tsds_pipeline.stages.leaks import without_leaks
 from tsds_pipeline.stages.pool import read_pool
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _settings(observed: Observed, task: str) -> ResolvedTask:
 
 
 def _of_task(observed: Observed, task: str, seed: int, done) -> TaskFindings:
-    settings, pool = _settings(observed, task), read_pool(observed, task)
+    settings, pool = _settings(observed, task), without_leaks(observed, task, read_pool(observed, task))
     queries = stored(observed.project.storage, f"query_embeddings|{task}")
     sweep = sweep_alpha(task, settings, pool, queries.frame["content_id"].to_list(), seed, done)
     return TaskFindings(sweep, find_scale(settings, pool), settings.algorithm)

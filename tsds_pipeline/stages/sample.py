@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,11 +170,6 @@ def certain_share(settings: ResolvedTask, size: int, units: pl.DataFrame) -> flo
 def repetitions(sample: pl.DataFrame) -> int:
     """How many rows of ``sample`` repeat an example of their epoch."""
     return len(sample) - sample.select("epoch", "content_id").n_unique()
-
-
-def examples_among(sample: pl.DataFrame, texts: Collection[str]) -> pl.DataFrame:
-    """The examples of ``sample``, each once, whose text is one of ``texts``, which are normalised like theirs."""
-    return sample.filter(pl.col("text").is_in(list(texts))).unique("content_id", maintain_order=True)
 
 
 def with_records(drawn: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:

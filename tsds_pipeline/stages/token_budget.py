@@ -7,6 +7,7 @@ import polars as pl
 
 from tsds_pipeline.core.sampling import size_within
 from tsds_pipeline.encoders.tokenizers import TokenCounter
+from tsds_pipeline.stages.texts import texts_by_content
 
 
 class CandidateTokens:
@@ -19,12 +20,8 @@ class CandidateTokens:
     def of(self, content_ids: pl.Series) -> np.ndarray:
         """int64 (n,), in the order of ``content_ids``."""
         wanted = content_ids.alias("content_id").to_frame()
-        missing = wanted.unique().join(self._known, on="content_id", how="anti").lazy()
-        found = [
-            corpus.select("content_id", "text").join(missing, on="content_id", how="semi").collect()
-            for _, corpus in sorted(self._corpora.items())
-        ]
-        texts = pl.concat(found).unique("content_id")
+        missing = wanted.unique(maintain_order=True).join(self._known, on="content_id", how="anti")
+        texts = texts_by_content(self._corpora, missing["content_id"])
         counted = texts.select("content_id", tokens=pl.Series(self._counter.counts(texts["text"].to_list())))
         self._known = pl.concat([self._known, counted])
         return wanted.join(self._known, on="content_id", how="left", maintain_order="left")[
