@@ -127,7 +127,10 @@ class TestTemplate:
 
     def test_examples_are_valid(self, text, tmp_path):
         path = tmp_path / "uncommented.toml"
-        path.write_text(uncomment(text, examples=True).replace("size = 1000 ", "# size = 1000 ", 1))
+        uncommented = uncomment(text, examples=True)
+        for one_of_three in ("size = 1000 ", "tokens = 2000000 "):
+            uncommented = uncommented.replace(f"\n{one_of_three}", f"\n# {one_of_three}", 1)
+        path.write_text(uncommented)
         settings = load_settings(path)
         assert settings.selection.fraction == 0.01
         assert settings.tasks["my-task"].sources == ("my-source",)

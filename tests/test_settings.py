@@ -159,11 +159,14 @@ class TestResolvedTask:
             ("fraction = 0.5", "fraction = 0.1", (None, 0.1)),
             ("fraction = 0.5", 'size = "auto"', ("auto", None)),
             ("fraction = 0.5", "seed = 1", (None, 0.5)),
+            ("fraction = 0.5", 'tokens = 7\ntokenizer = "x"', (None, None)),
+            ('tokens = 7\ntokenizer = "x"', "size = 5", (5, None)),
         ],
     )
-    def test_the_nearer_of_size_and_fraction_decides(self, tmp_path, selection, task, expected):
+    def test_the_nearer_of_the_budgets_decides(self, tmp_path, selection, task, expected):
         found = self.resolved(f"[selection]\n{selection}\n[tasks.t]\n{task}\n", tmp_path)
         assert (found.size, found.fraction) == expected
+        assert found.tokens == (7 if expected == (None, None) else None)
 
     @pytest.mark.parametrize(
         ("table", "expected"),
@@ -219,6 +222,14 @@ REACH = [
     ("selection", "with_replacement = true", DRAWS),
     ("selection", "epochs = 2", DRAWS),
     ("selection", "seed = 1", DRAWS),
+    ("selection", 'tokens = 9\ntokenizer = "x"', DRAWS),
+    ("selection", 'tokenizer = "x"', DRAWS),
+    ("selection", "caps = {a = 0.5}", DRAWS),
+    ("selection", "floors = {a = 5}", DRAWS),
+    ("selection", "min_per_query = 2", DRAWS),
+    ("selection", 'leaks = "drop"', SOLVERS),
+    ("selection", 'leaks = "allow"', DRAWS),
+    ("selection", "leak_distance = 0.1", DRAWS),
     ("selection", "redraw = true", set()),
     ("selection", "report = false", set()),
     ("selection", 'encoder = "default"', set()),
@@ -231,6 +242,14 @@ REACH = [
     ("tasks.t", "with_replacement = true", {"draw t"}),
     ("tasks.t", "epochs = 2", {"draw t"}),
     ("tasks.t", "seed = 1", {"draw t"}),
+    ("tasks.t", 'tokens = 9\ntokenizer = "x"', {"draw t"}),
+    ("tasks.t", 'tokenizer = "x"', {"draw t"}),
+    ("tasks.t", "caps = {a = 0.5}", {"draw t"}),
+    ("tasks.t", "floors = {a = 5}", {"draw t"}),
+    ("tasks.t", "min_per_query = 2", {"draw t"}),
+    ("tasks.t", 'leaks = "drop"', {"solver t"}),
+    ("tasks.t", 'leaks = "drop"\nleak_distance = 0.1', {"solver t"}),
+    ("tasks.t", "leak_distance = 0.1", {"draw t"}),
     ("tasks.t", "redraw = true", set()),
     ("tasks.t", "report = false", set()),
     ("tasks.t", 'encoder = "default"', set()),
@@ -278,8 +297,9 @@ def parts(settings: Settings) -> dict[str, str]:
         found[f"corpus {source}"] = corpus_part(settings, source, dict.fromkeys(settings.exclude, "version"))
     for task in ("t", "u"):
         found[f"query {task}"] = query_part(settings, task)
-        found[f"solver {task}"] = solver_part(settings, task)
-        found[f"draw {task}"] = draw_part(settings, task)
+        tokenizer = settings.resolved_task(task).tokenizer
+        found[f"solver {task}"] = solver_part(settings, task, tokenizer)
+        found[f"draw {task}"] = draw_part(settings, task, tokenizer=tokenizer)
     return found
 
 
@@ -309,7 +329,7 @@ class TestParts:
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_alpha_auto_follows_the_amount(self, tmp_path, table, line, expected):
         before = {"selection": [AUTO], "exclude.e": ['path = "x.jsonl"']}
-        if line.split(" = ")[0] in ("size", "fraction", "with_replacement"):
+        if line.split(" = ")[0] in ("size", "fraction", "with_replacement", "tokens"):
             expected = expected | {part.replace("draw", "solver") for part in expected}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
 

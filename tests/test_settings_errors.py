@@ -180,7 +180,35 @@ def test_what_is_not_toml(content, expected, tmp_path):
         ),
         ("[corpus]\nkeep = {a = [nan]}", '[corpus] keep = {"a": [NaN]}: a value cannot be NaN or infinite'),
         ("[exclude.e]\n", f"[exclude.e] path: is missing: {PATHS.removeprefix('must be ')}"),
+        (
+            "[selection]\ncaps = {a = 1}",
+            '[selection] caps = {"a": 1}: a: a number below 1 is a share of the sample, a whole one from 2 so many '
+            "examples; 1 could be either, and to take nothing of a source is [tasks.X] exclude",
+        ),
+        (
+            '[tasks.t]\nfloors = {a = "x"}',
+            '[tasks.t] floors = {"a": "x"}: must be a table of sources, each with a share between 0 and 1 or a '
+            "number of examples from 2",
+        ),
+        ("[selection]\nmin_per_query = -1", "[selection] min_per_query = -1: must be a whole number from 0"),
         # Settings that exclude each other
+        (
+            "[selection]\nsize = 5\ntokens = 5",
+            "[selection]: size and tokens exclude each other: keep one of them",
+        ),
+        (
+            "[tasks.t]\ntokens = 5",
+            "[tasks.t]: tokens are counted by the tokenizer of the model that is trained: name its folder or hub name, "
+            'tokenizer = "..."',
+        ),
+        (
+            "[selection]\nmin_per_query = 1\n[tasks.t]\nwith_replacement = true",
+            "[tasks.t]: min_per_query needs with_replacement = false",
+        ),
+        (
+            '[selection]\ncaps = {a = 0.5}\n[tasks.t]\ntokens = 5\ntokenizer = "x"',
+            "[tasks.t]: caps and floors count examples: give a size, or leave out tokens",
+        ),
         *(
             (
                 f'[encoder]\nbackend = "onnx"\n{other}',

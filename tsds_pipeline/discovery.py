@@ -155,11 +155,16 @@ def _unknown_keys(settings: Settings, sources: Collection[str], tasks: Collectio
                 f"{SETTINGS_FILE}: [{kind}s.{key}]: there is no such {kind}{nearest(key, known)}: "
                 f"add {example.format(key)}, give the table a path, or remove it"
             )
-    for task, table in sorted(settings.tasks.items()):
-        for name, keys in (("sources", table.sources), ("exclude", table.exclude)):
+    tables = [
+        ("selection", settings.selection),
+        *((f"tasks.{key}", t) for key, t in sorted(settings.tasks.items())),
+    ]
+    for where, table in tables:
+        for name in ("sources", "exclude", "caps", "floors"):
+            keys = getattr(table, name, None)
             for key in sorted(set(keys or ()) - set(sources)):
                 listed = f"; there are {', '.join(sources)}" if sources else ""
                 yield (
-                    f'{SETTINGS_FILE}: [tasks.{task}] {name}: "{printable(key)}" is not a source'
+                    f'{SETTINGS_FILE}: [{where}] {name}: "{printable(key)}" is not a source'
                     f"{nearest(key, sources)}{listed}"
                 )

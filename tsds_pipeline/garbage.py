@@ -19,6 +19,7 @@ from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTIC
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
+from tsds_pipeline.stages.leaks import FOLDER as LEAKS
 
 _OF_SOURCES = (*BY_SOURCE, "quarantine", "excluded", EMBEDDING_STATISTICS)
 _OF_TASKS = (
@@ -28,6 +29,7 @@ _OF_TASKS = (
     "sampled_subset",
     "selection_report",
     "selection_comparison",
+    LEAKS,
     HISTORY,
 )
 _ABANDONED_SECONDS = 3600.0

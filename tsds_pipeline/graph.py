@@ -43,7 +43,7 @@ CODE_VERSIONS = {
     "query_neighbors": "1",
     "selection_probabilities": "1",
     "sampled_subset": "1",
-    "selection_report": "1",
+    "selection_report": "2",
     "selection_comparison": "1",
 }
 BY_SOURCE = ("candidate_corpus", "candidate_embeddings", "faiss_index", "kde_densities")
@@ -143,10 +143,11 @@ def observe(project: Project) -> Observed:
         texts[seen.of_encoder("encoder_settings")] = encoder.fingerprint
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
-        texts[f"solver_settings|{task}"] = solver_part(settings, task)
-        tests = found.tests.get(task)
+        tests, tokenizer = found.tests.get(task), _tokenizer(project, task)
+        test_set = tests and tests.version
+        texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer, test_set)
         texts[f"draw_settings|{task}"] = draw_part(
-            settings, task, redraws(project, task), tests and tests.version
+            settings, task, redraws(project, task), test_set, tokenizer
         )
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
@@ -157,6 +158,17 @@ def observe(project: Project) -> Observed:
         texts[node := f"query_files|{key}"] = query_part(settings, key)
         versions[node] = content_hash(files.version, texts[node])
     return Observed(project, found, texts, versions, project_models(project.root))
+
+
+def _tokenizer(project: Project, task: str) -> str | None:
+    """What identifies the tokenizer of ``task``; one that is not there stops nothing but its draw, which says so."""
+    from tsds_pipeline.encoders.tokenizers import find_tokenizer
+
+    name = project.settings.resolved_task(task).tokenizer
+    try:
+        return None if name is None else find_tokenizer(name, project.root).identity
+    except TsdsError as error:
+        return str(error)
 
 
 def project_models(root: Path | None) -> Models:
@@ -341,8 +353,14 @@ _READ_TO_JUDGE = (
 # Read for the lineage or for deeper looks, never a reason to run again: another input changes with it.
 ALSO_READ = {
     "query_neighbors": ("faiss_index",),
-    "selection_probabilities": ("faiss_index", "kde_densities", "query_embeddings", "candidate_corpus"),
-    "sampled_subset": ("candidate_corpus", "query_examples"),
+    "selection_probabilities": (
+        "faiss_index",
+        "kde_densities",
+        "query_embeddings",
+        "query_examples",
+        "candidate_corpus",
+    ),
+    "sampled_subset": ("candidate_corpus", "query_examples", "query_embeddings"),
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }

@@ -108,6 +108,16 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _amounts(bounds: dict[str, int | float]) -> dict[str, int | float]:
+    for source, amount in bounds.items():
+        if not (0 < amount < 1 or (isinstance(amount, int) and 1 < amount < 2**63)):
+            raise ValueError(
+                f"{source}: a number below 1 is a share of the sample, a whole one from 2 so many examples; 1 could be "
+                "either, and to take nothing of a source is [tasks.X] exclude"
+            )
+    return bounds
+
+
 def _valid_key(key: str) -> str:
     if not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"a key has {KEY_RULE}")
@@ -148,6 +158,9 @@ PATHS = (
 )
 
 
+AMOUNTS = "a table of sources, each with a share between 0 and 1 or a number of examples from 2"
+Amounts = Annotated[dict[str, int | float], AfterValidator(_amounts)]
+_BUDGETS = ("size", "fraction", "tokens")
 VALUES = 'a table of fields, each with a list of values, as in {language = ["en"]}'
 # Strict members: 1 is neither 1.0 nor true.
 Values = Annotated[
@@ -228,11 +241,19 @@ class SelectionSettings(_Table):
     redraw: bool = Field(False, description="true or false")
     report: bool = Field(True, description="true or false")
     encoder: Text = Field(DEFAULT_ENCODER, description='"default" or the name of a table [encoders.NAME]')
+    tokens: Count | None = Field(None, description="a whole number from 1")
+    tokenizer: Text | None = Field(None, description="a packaged model, a folder or a hub name")
+    caps: Amounts | None = Field(None, description=AMOUNTS)
+    floors: Amounts | None = Field(None, description=AMOUNTS)
+    min_per_query: int = Field(0, ge=0, lt=2**63, description="a whole number from 0")
+    leaks: Literal["flag", "drop", "allow"] = Field("flag", description='"flag", "drop" or "allow"')
+    leak_distance: Positive | None = Field(None, description="a finite number above 0")
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
-        if {"size", "fraction"} <= self.model_fields_set:
-            raise ValueError("size and fraction exclude each other: keep one of them")
+        written = [name for name in _BUDGETS if name in self.model_fields_set]
+        if len(written) > 1:
+            raise ValueError(f"{' and '.join(written)} exclude each other: keep one of them")
         return self
 
 
@@ -273,7 +294,8 @@ class ExcludedSettings(_Table):
 class ResolvedTask:
     """What holds for one task: its own table over [selection] over the defaults.
 
-    ``size`` is None exactly where ``fraction`` is not. ``distance_scale`` None is the algorithm's default.
+    Of ``size``, ``fraction`` and ``tokens`` exactly one is not None. ``distance_scale`` None is the algorithm's
+    default.
     """
 
     algorithm: str
@@ -291,6 +313,18 @@ class ResolvedTask:
     """Whether a refresh makes the report."""
     encoder: str
     """DEFAULT_ENCODER or the name of a table of [encoders]."""
+    tokens: int | None
+    """What an epoch may cost."""
+    tokenizer: str | None
+    caps: Mapping[str, int | float] | None
+    """By source: below 1 a share of an epoch's examples, from 2 so many."""
+    floors: Mapping[str, int | float] | None
+    min_per_query: int
+    """Of the candidates that a query gives mass to, so many are drawn."""
+    leaks: Literal["flag", "drop", "allow"]
+    """What is done about examples that give away a query or a test record."""
+    leak_distance: float | None
+    """Plain L2 distance up to which a vector does."""
     sources: tuple[str, ...] | None
     """Sorted; None means all of them."""
     exclude: tuple[str, ...]
@@ -398,6 +432,26 @@ class Settings(_Table):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _drawable(self) -> Self:
+        for where, resolved in (
+            ("selection", self.resolved_task("")),
+            *((f"tasks.{key}", self.resolved_task(key)) for key in self.tasks),
+        ):
+            kept = [name for name in ("tokens", "caps", "floors", "min_per_query") if getattr(resolved, name)]
+            if resolved.with_replacement and kept:
+                raise ValueError(f"[{where}]: {kept[0]} needs with_replacement = false")
+            if resolved.tokens and (resolved.caps or resolved.floors):
+                raise ValueError(
+                    f"[{where}]: caps and floors count examples: give a size, or leave out tokens"
+                )
+            if resolved.tokens and not resolved.tokenizer:
+                raise ValueError(
+                    f"[{where}]: tokens are counted by the tokenizer of the model that is trained: name its folder or "
+                    'hub name, tokenizer = "..."'
+                )
+        return self
+
     def resolved_task(self, task: str) -> ResolvedTask:
         """The settings of ``task``, whether or not it has a table of its own."""
         own = self.tasks.get(task, TaskSettings())
@@ -406,9 +460,9 @@ class Settings(_Table):
             for name in SelectionSettings.model_fields
         }
         # The nearer table decides; within one table only one of the two can be written.
-        written = [table.model_fields_set & {"size", "fraction"} for table in (own, self.selection)]
+        written = [table.model_fields_set & set(_BUDGETS) for table in (own, self.selection)]
         amount = next((names for names in written if names), {"size"})
-        values["fraction" if "size" in amount else "size"] = None
+        values |= dict.fromkeys(set(_BUDGETS) - amount)
         return ResolvedTask(
             **values,
             sources=None if own.sources is None else tuple(sorted(set(own.sources))),
@@ -509,23 +563,48 @@ def query_part(settings: Settings, task: str) -> str:
     return _canonical(text=text, max_chars=settings.corpus.max_chars, **_with_vectors(field))
 
 
-def solver_part(settings: Settings, task: str) -> str:
-    """What decides the probabilities of ``task``. The amount counts only where alpha = "auto" follows it."""
+def solver_part(
+    settings: Settings, task: str, tokenizer: str | None = None, test_set: str | None = None
+) -> str:
+    """What decides the probabilities of ``task``. The amount counts only where alpha = "auto" follows it.
+
+    ``tokenizer`` identifies that of the task, ``test_set`` is the version of its test set, as far as there are any.
+    """
     resolved = settings.resolved_task(task)
     names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
     if resolved.alpha == "auto":
         names += ["size", "fraction", "with_replacement"]
+    follows = resolved.alpha == "auto" and resolved.tokens is not None
+    more = {"tokens": resolved.tokens, "tokenizer": tokenizer} if follows else {}
+    if resolved.leaks == "drop":
+        leaks = {"leaks": "drop", "leak_distance": resolved.leak_distance, "test_set": _short(test_set)}
+        more |= {name: value for name, value in leaks.items() if value}
     # What size = "auto" stands for is found together with the probabilities.
-    return _canonical(**{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto")
+    return _canonical(
+        **{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto", **more
+    )
 
 
-def draw_part(settings: Settings, task: str, redraws: int = 0, test_set: str | None = None) -> str:
+def _short(version: str | None) -> str | None:
+    return version and version[:12]
+
+
+def draw_part(
+    settings: Settings, task: str, redraws: int = 0, test_set: str | None = None, tokenizer: str | None = None
+) -> str:
     """What decides which examples are drawn for ``task``, beside the probabilities, and what they are checked for.
 
-    See ``redraws``; ``test_set`` is the version of the task's test set, where it has one.
+    See ``redraws``; ``test_set`` and ``tokenizer`` as in ``solver_part``.
     """
     resolved = settings.resolved_task(task)
     names = ["size", "fraction", "with_replacement", "epochs", "seed"]
     again = {"redraws": redraws} if redraws else {}
-    checked = {"test_set": test_set[:12]} if test_set else {}
-    return _canonical(**{name: getattr(resolved, name) for name in names}, **again, **checked)
+    checked = {"test_set": _short(test_set)} if test_set else {}
+    if resolved.leaks == "allow":
+        checked["leaks"] = "allow"
+    elif resolved.leaks == "flag" and resolved.leak_distance:
+        checked["leak_distance"] = resolved.leak_distance
+    kept = {name: getattr(resolved, name) for name in ("tokens", "caps", "floors", "min_per_query")}
+    kept["tokenizer"] = tokenizer
+    written = {name: value for name, value in kept.items() if value}
+    return _canonical(**{name: getattr(resolved, name) for name in names}, **again, **checked, **written)

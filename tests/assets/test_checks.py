@@ -30,6 +30,7 @@ from tsds_pipeline.orchestration.refresh import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.stages import kernel_sums
+from tsds_pipeline.stages.sample import Drawn
 from tsds_pipeline.status import NodeStatus, status
 from tsds_pipeline.storage import Draft, read_artifact, write_artifact
 
@@ -139,8 +140,8 @@ def patched(monkeypatch) -> None:
     monkeypatch.setattr(precomputed, "unit_rows", lambda vectors: vectors)
     monkeypatch.setattr(
         "tsds_pipeline.assets.tasks.draw_examples",
-        lambda task, settings, size, units, redraws: units[[0] * size].with_columns(
-            epoch=0, draw=pl.int_range(size)
+        lambda task, settings, size, units, redraws, constraints: Drawn(
+            units[[0] * size].with_columns(epoch=0, draw=pl.int_range(size)), certain=0.0
         ),
     )
 
@@ -320,7 +321,7 @@ def test_texts_of_the_test_set(project):
     assert made(steps) == ["sampled_subset|t0"]
     event = last_result(project, "sampled_subset|t0", "no_query_text")
     assert (event.passed, event.severity) == (False, ERROR)
-    assert figures(event) == {"test_texts": 3, "with_query_text": 0, "with_test_text": 2}
+    assert figures(event) == {"left_out": 0, "with_query_text": 0, "with_test_text": 2}
     assert event.description.startswith("2 examples have the text of a test record (")
     assert all(f"{row['source']}: {row['id']}" in event.description for row in chosen.to_dicts())
     manifest = json.loads((project / "exports" / "t0" / "manifest.json").read_text())

@@ -72,6 +72,8 @@ def test_texts_are_shown_and_not_obeyed(root):
     assert "<script>alert(1)</script>" in page.text
     assert "{{ 7*7 }}" in page.text
     assert "query <script>" in page.text
+    assert "13 words in a row of query evil-3" in page.text
+    assert "storage/leaks/t0.parquet" in page.text
 
 
 def test_nothing_is_loaded_from_elsewhere(root):

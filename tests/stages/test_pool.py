@@ -19,7 +19,7 @@ from tsds_pipeline.stages import kernel_sums, neighbors, pool
 from tsds_pipeline.stages.densities import kernel_densities
 from tsds_pipeline.stages.index import SourceIndex
 from tsds_pipeline.stages.neighbors import query_neighbors
-from tsds_pipeline.stages.pool import SourcePart, StoredPool
+from tsds_pipeline.stages.pool import ReducedPool, SourcePart, StoredPool
 
 SIZES = {"a": 90, "b": 0, "c": 4, "d": 150}
 QUERIES = clustered(9, seed=99)
@@ -237,3 +237,40 @@ def test_recall_is_the_share_of_the_exact_neighbors(monkeypatch):
     assert neighbors.recall(
         neighbors.query_neighbors("t", "b", QUERIES, source_index(0, 1), table), QUERIES, source_index(0, 1)
     ) == (1.0, 0)
+
+
+@pytest.mark.parametrize("algorithm", ["knn_kde", "knn_uniform", "knn_tv"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9, 1.0])
+def test_a_reduced_pool_solves_as_if_the_others_had_never_been_there(depth, algorithm, alpha):
+    uniform = algorithm != "knn_kde"
+    several, vectors, counts = stored_pool(uniform)
+    # Those that are nearest to some query go, so that neighbourhoods begin elsewhere.
+    nearest = np.linalg.norm(vectors[:, None].astype(float) - QUERIES, axis=2).min(axis=1).argsort()[:40]
+    gone = np.zeros(len(vectors), bool)
+    gone[nearest] = True
+    reduced = ReducedPool(several, several.content_ids.filter(gone))
+    left = np.flatnonzero(~gone)
+    one = ArrayPool(QUERIES, prepared(vectors[left], counts[left]), weighted=False)
+    # Densities stay those of the whole pool.
+    one.weights = lambda rows: (counts if uniform else counts / several.densities)[left[rows]].astype(float)
+    one.total_weight = lambda: (one.weights(np.arange(len(left))).sum(),) * 2
+    assert reduced.size == one.size == 204
+    assert reduced.content_ids.equals(several.content_ids.filter(~gone))
+    assert np.array_equal(reduced.vectors(np.arange(204)), vectors[left])
+    assert reduced.sources(np.array([0, 203])).to_list() == ["a", "d"]
+    expected = solve(one, len(QUERIES), algorithm=algorithm, alpha=alpha)
+    found = solve(reduced, len(QUERIES), algorithm=algorithm, alpha=alpha)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-9, atol=1e-15)
+    assert found.objective == pytest.approx(expected.objective, rel=1e-9)
+
+
+def test_a_reduced_pool_finds_all_there_are_and_no_more(depth):
+    several, vectors, _ = stored_pool(uniform=False)
+    reduced = ReducedPool(several, several.content_ids[3:])
+    near = reduced.nearest(np.arange(9), 50)
+    assert near.indices.shape == (9, 3)
+    assert (np.sort(near.indices, axis=1) == [0, 1, 2]).all()
+    exact = np.linalg.norm(QUERIES[:, None].astype(float) - vectors[:3], axis=2)
+    np.testing.assert_allclose(near.distances, np.sort(exact, axis=1), atol=1e-9)
+    with pytest.raises(TsdsError, match="every candidate gives away"):
+        ReducedPool(several, several.content_ids)

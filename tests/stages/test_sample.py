@@ -7,10 +7,10 @@ from tsds_pipeline.settings import ExportSettings, Settings
 from tsds_pipeline.stages.export import export_sample
 from tsds_pipeline.stages.sample import (
     OWN_COLUMNS,
+    TOKENS,
     certain_share,
     draw_examples,
     drawable,
-    examples_among,
     repetitions,
     sampling_units,
     with_records,
@@ -60,7 +60,7 @@ def task(**changes):
 
 
 def sample(size: int = 3, **changes) -> pl.DataFrame:
-    drawn = draw_examples("t", task(**changes), size, sampling_units(PROBABILITIES))
+    drawn = draw_examples("t", task(**changes), size, sampling_units(PROBABILITIES)).examples
     return with_records(drawn, CORPORA)
 
 
@@ -72,7 +72,7 @@ def test_the_same_text_in_two_sources_is_one_unit():
 
 def test_a_row_has_everything_about_its_example():
     table = sample().sort("content_id")
-    assert table.columns == [*OWN_COLUMNS, "deep", "label", "n", "tags"]
+    assert table.columns == [*(name for name in OWN_COLUMNS if name != TOKENS), "deep", "label", "n", "tags"]
     first = table.row(0, named=True)
     assert (first["source"], first["id"], first["text"], first["label"]) == ("a", "a1", "X", "one")
     assert first["copies"] == [
@@ -91,12 +91,12 @@ def test_draws_depend_on_seed_and_task_alone():
     assert sample(2)["content_id"].to_list() == by_draw
     shuffled = draw_examples(
         "t", task(), 2, sampling_units(PROBABILITIES.sample(fraction=1, shuffle=True, seed=3))
-    )
+    ).examples
     assert shuffled["content_id"].to_list() == by_draw
     seeds = {tuple(sample(2, seed=seed)["content_id"]) for seed in range(40)}
     assert len(seeds) > 1
     others = {
-        tuple(draw_examples(name, task(), 2, sampling_units(PROBABILITIES))["content_id"])
+        tuple(draw_examples(name, task(), 2, sampling_units(PROBABILITIES)).examples["content_id"])
         for name in "abcdefgh"
     }
     assert len(others) > 1
@@ -115,7 +115,7 @@ def test_with_replacement_may_repeat_and_needs_no_support():
     settings, units = task(with_replacement=True), sampling_units(PROBABILITIES)
     assert drawable(settings, 50, units)
     assert not drawable(task(), 4, units)
-    drawn = draw_examples("t", settings, 50, units)
+    drawn = draw_examples("t", settings, 50, units).examples
     assert set(drawn["content_id"]) == {"x", "y", "z"}
 
 
@@ -148,9 +148,3 @@ def test_repetitions_within_an_epoch():
     table = sample(2, epochs=30)
     assert repetitions(table) == 0
     assert repetitions(pl.concat([table, table[:3]])) == 3
-
-
-def test_examples_with_a_text_are_found_once():
-    table = sample(3, epochs=2)
-    assert examples_among(table, {"X", "other"})["content_id"].to_list() == ["x"]
-    assert examples_among(table, set()).is_empty()

@@ -4,7 +4,6 @@ The figures are computed in ``stages`` and ``core``. What fails a blocking check
 """
 
 import warnings
-from collections.abc import Collection
 from typing import NamedTuple
 
 import dagster as dg
@@ -14,7 +13,7 @@ import polars as pl
 from tsds_pipeline.core.arrays import UNIT_ROUNDING, row_lengths
 from tsds_pipeline.core.plan import Plan
 from tsds_pipeline.settings import ResolvedTask
-from tsds_pipeline.stages.sample import examples_among, repetitions
+from tsds_pipeline.stages.sample import TOKENS, repetitions
 
 UP_TO_DATE = "up_to_date"
 """Passed when the sample is made; what happens to it later is told by ``orchestration.automation``."""
@@ -107,8 +106,9 @@ _CHECKS = {
         ),
         _Check(
             "no_query_text",
-            "No example that was drawn has the text of a query, or of a record of the task's test set. Where one has, "
-            "remove it from the sources, or exclude its source with [tasks.X] exclude; then refresh.",
+            "No example that was drawn has the text of a query or of a record of the task's test set, nor 13 words in "
+            "a row of one, nor is one within leak_distance. Where one is, storage/leaks lists it: remove it from the "
+            'sources, or set leaks = "drop", or "allow" if that is meant; then refresh.',
         ),
         _Check(
             UP_TO_DATE,
@@ -250,32 +250,47 @@ def untruncated(rows: int) -> dg.AssetCheckResult:
 
 
 def sample_size(task: str, sample: pl.DataFrame, settings: ResolvedTask, size: int) -> dg.AssetCheckResult:
-    """Of a sample that was to have ``size`` rows an epoch."""
-    wanted, repeated = size * settings.epochs, 0 if settings.with_replacement else repetitions(sample)
+    """Of a sample that was to have ``size`` rows an epoch, or as many as its tokens buy."""
+    repeated = 0 if settings.with_replacement else repetitions(sample)
+    again = f"delete storage/selection_probabilities/{task}.parquet {_AGAIN}"
+    if settings.tokens is not None:
+        most = int(sample.group_by("epoch").agg(pl.col(TOKENS).sum())[TOKENS].max() or 0)
+        problem = None
+        if not 0 < most <= settings.tokens or repeated:
+            problem = (
+                f"an epoch has {most:,} tokens where at most {settings.tokens:,} were asked for, {repeated:,} rows are "
+                f"twice in an epoch: {again}"
+            )
+        return result("sample_size", problem, rows=len(sample), tokens=most, repeated=repeated)
+    wanted = size * settings.epochs
     problem = None
     if len(sample) != wanted or repeated:
         problem = (
             f"{len(sample):,} rows were drawn where {wanted:,} were asked for, {repeated:,} of them twice in an epoch: "
-            f"delete storage/selection_probabilities/{task}.parquet {_AGAIN}"
+            f"{again}"
         )
     return result("sample_size", problem, rows=len(sample), asked_for=wanted, repeated=repeated)
 
 
-def no_query_text(
-    sample: pl.DataFrame, queries: Collection[str], tests: Collection[str], unread: str | None
-) -> dg.AssetCheckResult:
-    """Of a sample: no texts of ``queries`` or ``tests``; ``unread`` says why the test set is not known."""
+def no_query_text(task: str, leaks: pl.DataFrame, unread: str | None) -> dg.AssetCheckResult:
+    """Of a sample: ``leaks`` are those of ``task`` as a table, ``unread`` says why its test set is not known."""
     problems = [f"the test set could not be read: {unread}"] if unread else []
-    figures = {"test_texts": len(tests)}
-    for kind, texts in (("query", queries), ("test", tests)):
-        found = examples_among(sample, texts)
-        figures[f"with_{kind}_text"] = len(found)
-        if len(found):
-            named = ", ".join(
-                f"{source}: {i}" for source, i in found.select("source", "id").head(_NAMED).rows()
-            )
-            problems.append(
-                f"{len(found):,} examples have the text of a {kind} record ({named}): remove them from the sources, or "
-                "exclude a source with [tasks.X] exclude"
-            )
-    return result("no_query_text", "; ".join(problems) or None, **figures)
+    drawn = leaks.filter(~pl.col("dropped"))
+    figures = {f"with_{kind}_text": drawn.filter(of=kind).height for kind in ("query", "test")}
+    for (kind, why), found in drawn.sort("of", "why").group_by("of", "why", maintain_order=True):
+        what = _LEAKS[why].format(kind=kind)
+        named = ", ".join(f"{source}: {i}" for source, i in found.select("source", "id").head(_NAMED).rows())
+        problems.append(f"{len(found):,} examples {what} ({named})")
+    if len(drawn):
+        problems[-1] += (
+            f': storage/leaks/{task}.parquet lists them; leaks = "drop" in [tasks.{task}] leaves them out, or remove '
+            "them from the sources"
+        )
+    return result("no_query_text", "; ".join(problems) or None, **figures, left_out=leaks["dropped"].sum())
+
+
+_LEAKS = {
+    "text": "have the text of a {kind} record",
+    "piece": "have 13 words in a row of a {kind} record",
+    "distance": "are within leak_distance of a {kind} record",
+}

@@ -31,6 +31,7 @@ from tsds_pipeline.stages.comparison import (
     verdict_table,
 )
 from tsds_pipeline.stages.history import History
+from tsds_pipeline.stages.leaks import read_leaks, without_leaks
 from tsds_pipeline.stages.pool import open_pool
 from tsds_pipeline.stages.pool_map import PoolMap
 from tsds_pipeline.storage import Artifact, content_hash
@@ -75,7 +76,7 @@ def selection_report(context: dg.AssetExecutionContext, project: ProjectResource
                 pool_map=PoolMap(pool_map.frame, pool_map.vectors),
                 verdicts=quality.verdicts,
                 own=quality.own,
-                leaking=quality.leaking,
+                leaks=read_leaks(stage.observed.project, task),
                 drift=drift,
                 versions=history.versions(VERSIONS_SHOWN),
             )
@@ -126,8 +127,6 @@ class _Quality:
     verdicts: Verdicts
     own: dict[str, float]
     """Metrics of the sample itself."""
-    leaking: list[tuple[str, str]]
-    """Source and text of its examples that are leaks."""
 
     @property
     def table(self) -> pl.DataFrame:
@@ -148,7 +147,7 @@ def _quality(stage: Stage, task: str, made_from: Mapping[str, Artifact], first: 
     compared = _comparison(stage, task, made_from, tests)
     verdicts = compared.verdicts(REPORTED) if compared.possible else Verdicts()
     queries = HeldBackTexts(made_from[f"query_examples|{task}"].frame["text"])
-    leaking = first.select("source", "text")[sorted(tests.leaks(texts) | queries.leaks(texts))].rows()
+    leaking = tests.leaks(texts) | queries.leaks(texts)
     vectors = StoredVectors(stage.project).of(first)
     units = first["content_id"].rank("dense").to_numpy()
     own = {
@@ -156,7 +155,7 @@ def _quality(stage: Stage, task: str, made_from: Mapping[str, Artifact], first: 
         "effective_sample_size": made_from[f"selection_probabilities|{task}"].header.notes["effective_size"],
         "leaks": float(len(leaking)),
     }
-    return _Quality(verdicts, {name: own[name] for name in METRICS if name in own}, leaking)
+    return _Quality(verdicts, {name: own[name] for name in METRICS if name in own})
 
 
 def _recorded(
@@ -176,7 +175,7 @@ def _comparison(
     return Comparison(
         task,
         stage.settings.resolved_task(task),
-        open_pool(stage.observed, task, made_from),
+        without_leaks(stage.observed, task, open_pool(stage.observed, task, made_from)),
         made_from[f"query_examples|{task}"].frame,
         corpora_of(stage.observed, task, made_from),
         made_from[f"sampled_subset|{task}"].header.notes["size"],
@@ -186,8 +185,7 @@ def _comparison(
 
 
 def _held_back(stage: Stage, task: str) -> HeldBackTexts:
-    texts, _ = texts_of_test_set(stage, task)
-    return HeldBackTexts(texts)
+    return HeldBackTexts(texts_of_test_set(stage, task))
 
 
 def _require_current(stage: Stage, made_from: Mapping[str, Artifact]) -> None:

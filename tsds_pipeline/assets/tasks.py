@@ -1,8 +1,9 @@
 """Assets of the tasks: queries, their vectors and neighbours, probabilities, the sample and its export."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -11,25 +12,52 @@ from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries, read_test_set
+from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
+from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.provenance import require_same_versions
+from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.export import export_sample, manifest
 from tsds_pipeline.stages.index import open_index
+from tsds_pipeline.stages.leaks import (
+    QUERY,
+    TEST,
+    Guard,
+    HeldBack,
+    leak_table,
+    read_leaks,
+    solve_without_leaks,
+    without_leaks,
+    write_leaks,
+)
+from tsds_pipeline.stages.leaks import SCHEMA as LEAKS
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
 from tsds_pipeline.stages.neighbors import recall
 from tsds_pipeline.stages.pool import made_node, open_pool, stored_parts
-from tsds_pipeline.stages.probabilities import alpha_for, figures, probability_table, solve_task, wanted_size
+from tsds_pipeline.stages.probabilities import (
+    alpha_for,
+    figures,
+    first_records,
+    probability_table,
+    solve_task,
+    wanted_size,
+)
 from tsds_pipeline.stages.sample import (
-    certain_share,
+    TOKENS,
+    constraints_of,
     draw_examples,
     drawable,
+    kept_to,
     sampling_units,
     with_records,
 )
+from tsds_pipeline.stages.token_budget import CandidateTokens, bought
 from tsds_pipeline.storage import Artifact, Draft, content_hash
+from tsds_pipeline.summary import StoredVectors
 
 _asset = partial(pipeline_asset, group_name="tasks")
 EVERY_SOURCE = dg.AllPartitionMapping()
@@ -109,6 +137,7 @@ def selection_probabilities(
     context: dg.AssetExecutionContext,
     project: ProjectResource,
     query_neighbors: dict[str, Artifact],
+    query_examples: Artifact,
     query_embeddings: Artifact,
     candidate_corpus: dict[str, Artifact],
 ):
@@ -122,13 +151,23 @@ def selection_probabilities(
             f"candidate_corpus|{key}": artifact for key, artifact in sorted(candidate_corpus.items())
         }
         made_from |= {**stage.read("pool_summary"), f"query_embeddings|{task}": query_embeddings}
+        made_from |= {f"query_examples|{task}": query_examples}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
         pool = open_pool(stage.observed, task, made_from)
-        solved = solve_task(task, settings, pool)
         corpora = corpora_of(stage.observed, task, made_from)
+        solve = partial(solve_task, task, settings, tokens=_tokens(stage, task, corpora))
+        if settings.leaks == "drop":
+            guard = _guard(stage, task, query_examples, query_embeddings, _test_records(stage, task))
+            solved, pool, leaks = solve_without_leaks(solve, pool, guard, corpora)
+        else:
+            solved, leaks = solve(pool), None
         table = probability_table(pool, solved.solution, query_embeddings.frame["record_id"], corpora)
         said = figures(settings, pool, solved, table)
+        if leaks is not None:
+            left_out = leak_table(leaks, first_records(leaks, corpora), dropped=True)
+            write_leaks(stage.observed.project, task, left_out)
+            said["leaks_left_out"] = len(left_out)
         return stage.result(
             table,
             made_from,
@@ -155,6 +194,7 @@ def sampled_subset(
     selection_probabilities: Artifact,
     candidate_corpus: dict[str, Artifact],
     query_examples: Artifact,
+    query_embeddings: Artifact,
 ):
     """The task's training subset, drawn from the probabilities, with original fields; and its export."""
     with Stage.of(context, project) as stage:
@@ -164,19 +204,23 @@ def sampled_subset(
         }
         made_from |= {f"selection_probabilities|{task}": selection_probabilities}
         made_from |= {f"query_examples|{task}": query_examples}
-        require_same_versions(made_from)
+        require_same_versions({**made_from, f"query_embeddings|{task}": query_embeddings})
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
-        size = wanted_size(settings, solved["examples"], solved["auto_size"])
-        units = sampling_units(selection_probabilities.frame)
+        corpora, table = corpora_of(stage.observed, task, made_from), selection_probabilities.frame
+        units = sampling_units(table)
+        if tokens := _tokens(stage, task, corpora):
+            units = units.with_columns(pl.Series(TOKENS, tokens.of(units["content_id"])))
+        size = _size(task, settings, solved, units)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
-        drawn = draw_examples(task, settings, size, units, again)
-        corpora = corpora_of(stage.observed, task, made_from)
-        sample = with_records(drawn, corpora)
-        certain = certain_share(settings, size, units)
+        drawn = draw_examples(
+            task, settings, size, units, again, constraints_of(settings, size, units, table)
+        )
+        sample = with_records(drawn.examples, corpora)
         drawn_as = {"size": size, "epochs": settings.epochs, "seed": settings.seed, "redraws": again}
-        drawn_as["certain_share"] = certain
+        drawn_as |= {"certain_share": drawn.certain, **kept_to(settings, sample)}
+        leaks, unread = _leaks_of(stage, task, sample, query_examples, query_embeddings)
         by_source = dict(sample["source"].value_counts(sort=True).iter_rows())
         result = stage.result(
             sample,
@@ -187,7 +231,7 @@ def sampled_subset(
             preview=sample.select("text", "probability", "distance", "source", "id"),
             check_results=[
                 checks.sample_size(task, sample, settings, size),
-                checks.no_query_text(sample, query_examples.frame["text"], *texts_of_test_set(stage, task)),
+                checks.no_query_text(task, leaks, unread),
                 checks.result(checks.UP_TO_DATE),
             ],
         )
@@ -201,17 +245,97 @@ def sampled_subset(
         return result
 
 
-def texts_of_test_set(stage: Stage, task: str) -> tuple[Collection[str], str | None]:
-    """The texts of the task's test set, if it has one, and why they cannot be read."""
+def _tokens(stage: Stage, task: str, corpora: Mapping[str, pl.LazyFrame]) -> CandidateTokens | None:
+    """What candidates cost in tokens of the task's tokenizer, if it has one."""
+    name = stage.settings.resolved_task(task).tokenizer
+    if name is None:
+        return None
+    tokenizer = find_tokenizer(name, stage.observed.project.root)
+    return CandidateTokens(TokenCounter(tokenizer), corpora)
+
+
+def _size(task: str, settings: ResolvedTask, solved: Mapping[str, Any], units: pl.DataFrame) -> int:
+    """How many examples an epoch has; of a budget of tokens, in expectation."""
+    if settings.tokens is None:
+        return wanted_size(settings, solved["examples"], solved["auto_size"])
+    if (there := int(units[TOKENS].sum())) < settings.tokens:
+        raise TsdsError(
+            f"task {task}: {settings.tokens:,} tokens were asked for but at alpha = {solved['alpha']:.4g} the "
+            f'{len(units):,} examples with mass have {there:,}: set [tasks.{task}] alpha (or alpha = "auto"), or fewer '
+            "tokens"
+        )
+    if (least := int(units[TOKENS].min())) > settings.tokens:
+        raise TsdsError(
+            f"task {task}: no example has as few as {settings.tokens:,} tokens (the shortest with mass has {least:,}): "
+            "ask for more"
+        )
+    return bought(units["probability"].to_numpy(), units[TOKENS].to_numpy(), settings.tokens)
+
+
+def _leaks_of(
+    stage: Stage, task: str, sample: pl.DataFrame, queries: Artifact, query_vectors: Artifact
+) -> tuple[pl.DataFrame, str | None]:
+    """The table of the leaks of ``task``, those of ``sample`` put down, and why its test set cannot be read.
+
+    What was left out of the plan was put down with it.
+    """
+    settings, project = stage.settings.resolved_task(task), stage.observed.project
+    if settings.leaks == "drop":
+        return read_leaks(project, task), None
+    examples = sample.unique("content_id", maintain_order=True)
+    unread, tests = None, None
+    if settings.leaks == "allow":
+        found = examples.clear()
+    else:
+        try:
+            tests = _test_records(stage, task)
+        except TsdsError as error:
+            unread = str(error)
+        guard = _guard(stage, task, queries, query_vectors, tests)
+        found = guard.leaks(examples, lambda: StoredVectors(stage.project).of(examples))
+    table = pl.DataFrame(schema=LEAKS) if found.is_empty() else leak_table(found, examples, dropped=False)
+    write_leaks(project, task, table)
+    return table, unread
+
+
+def _guard(
+    stage: Stage, task: str, queries: Artifact, query_vectors: Artifact, tests: pl.DataFrame | None
+) -> Guard:
+    """What the examples of ``task`` must not give away; test records are embedded only where distance counts."""
+    distance = stage.settings.resolved_task(task).leak_distance
+    held_back = [HeldBack.of(QUERY, queries.frame, query_vectors.vectors)]
+    if tests is not None and not tests.is_empty():
+        vectors = None
+        if distance is not None:
+            encoder = make_encoder(stage.project.settings.encoder, stage.project.root)
+            storage = stage.project.storage / EMBEDDINGS
+            vectors = embed(tests, encoder, storage, f"test set of {task}").vectors
+        held_back.append(HeldBack.of(TEST, tests, vectors))
+    return Guard(held_back, distance)
+
+
+def _test_records(stage: Stage, task: str) -> pl.DataFrame | None:
+    """The task's test set, if it has one, with the vectors that are given and count; TsdsError if it is unreadable."""
     files, settings = stage.observed.scan.tests.get(task), stage.settings
     if files is None:
-        return (), None
-    template, max_chars = settings.resolved_task(task).text, settings.corpus.max_chars
+        return None
+    resolved = settings.resolved_task(task)
+    return read_test_set(
+        files.require(),
+        template=resolved.text,
+        max_chars=settings.corpus.max_chars,
+        vector_field=None if resolved.leak_distance is None else stage.project.settings.encoder.vector_field,
+        names=files.names,
+    )
+
+
+def texts_of_test_set(stage: Stage, task: str) -> list[str]:
+    """The texts of the task's test set; none where it has none that can be read."""
     try:
-        tests = read_test_set(files.require(), template=template, max_chars=max_chars)
-        return tests["text"].to_list(), None
-    except TsdsError as error:
-        return (), str(error)
+        tests = _test_records(stage, task)
+    except TsdsError:
+        return []
+    return [] if tests is None else tests["text"].to_list()
 
 
 def corpora_of(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:
@@ -224,7 +348,7 @@ def corpora_of(observed: Observed, task: str, made: Mapping[str, Artifact]) -> d
 
 def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float) -> TsdsError:
     """The error that says how many have mass and what would give enough; only then is the pool opened."""
-    pool = open_pool(observed, task, stored_parts(observed, task))
+    pool = without_leaks(observed, task, open_pool(observed, task, stored_parts(observed, task)))
     wider = alpha_for(observed.project.settings.resolved_task(task), pool, size)
     way_out = (
         f"alpha = {rounded_down(wider, 4)} would reach the size" if wider is not None else "there are no more"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsds_pipeline.calibration.advice import Advice, TaskFindings, advices
@@ -13,6 +13,8 @@ from tsds_pipeline.calibration.texts import PoolTexts
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, stored
 from tsds_pipeline.progress import progress_bar
+from tsds_pipeline.settings import ResolvedTask
+from tsds_pipeline.stages.leaks import without_leaks
 from tsds_pipeline.stages.pool import read_pool
 
 logger = logging.getLogger(__name__)
@@ -61,8 +63,19 @@ def _own_scales(observed: Observed) -> bool:
     return any("distance_scale" in tables[task].model_fields_set for task in observed.tasks if task in tables)
 
 
+def _settings(observed: Observed, task: str) -> ResolvedTask:
+    """Those of ``task``, with the size of its sample in place of a budget of tokens."""
+    settings = observed.project.settings.resolved_task(task)
+    if settings.tokens is None:
+        return settings
+    sample = stored(observed.project.storage, f"sampled_subset|{task}")
+    if sample is None:
+        raise TsdsError(f"task {task}: what its tokens buy is known with its sample: run `tsds refresh`")
+    return replace(settings, tokens=None, size=sample.header.notes["size"])
+
+
 def _of_task(observed: Observed, task: str, seed: int, done) -> TaskFindings:
-    settings, pool = observed.project.settings.resolved_task(task), read_pool(observed, task)
+    settings, pool = _settings(observed, task), without_leaks(observed, task, read_pool(observed, task))
     queries = stored(observed.project.storage, f"query_embeddings|{task}")
     sweep = sweep_alpha(task, settings, pool, queries.frame["content_id"].to_list(), seed, done)
     return TaskFindings(sweep, find_scale(settings, pool), settings.algorithm)

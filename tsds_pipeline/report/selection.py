@@ -72,8 +72,8 @@ class Material:
     verdicts: Verdicts
     own: Mapping[str, float]
     """Metrics of the sample itself."""
-    leaking: Sequence[tuple[str, str]]
-    """Source and text of the examples that are leaks."""
+    leaks: pl.DataFrame
+    """What gives away a query or a test record, drawn or left out, as ``stages.leaks`` lists it."""
     drift: Drift | None
     versions: pl.DataFrame
     """The history of the sample, this version included."""
@@ -151,7 +151,11 @@ class _Report:
             "problems": [*notes["warnings"], *of.sample.header.notes.get("failed_checks", {}).values()],
             **compared(verdict_table(of.verdicts.of), of.verdicts.left_out),
             "own": [(METRICS[name].title, _number(value)) for name, value in of.own.items()],
-            "leaking": [(source, shortened(text, _CUT)) for source, text in of.leaking[:_LEAKS]],
+            "leaks_said": self._leaks_said(),
+            "leaking": [
+                (row["source"], _leak(row), shortened(row["excerpt"], _CUT))
+                for row in of.leaks.head(_LEAKS).to_dicts()
+            ],
             "crowd": self._crowd(),
             "groups": self._groups(),
             "explained": explained,
@@ -237,6 +241,14 @@ class _Report:
             f"{len(drift.dropped):,} dropped; {len(drift.added):,} are new."
         )
 
+    def _leaks_said(self) -> str:
+        leaks = self._of.leaks
+        number, listed = f"{len(leaks):,}", f", the first {_LEAKS} are" if len(leaks) > _LEAKS else ""
+        what = f"{number} drawn examples give away a query or a test record{listed}"
+        if leaks["dropped"].any():
+            what = f"{number} candidates were left out, as they give away a query or a test record{listed}"
+        return f"{what} (all are in storage/leaks/{self._task}.parquet):"
+
     def _moved(self) -> list[tuple[str, list[tuple[str, str]]]]:
         drift = self._of.drift
         if drift is None:
@@ -277,6 +289,14 @@ class _Report:
             "data version of the probabilities": solved.version,
         }
         return list({**said, **counted}.items())
+
+
+def _leak(row: Mapping[str, Any]) -> str:
+    """Why what ``row`` of the table of leaks names is one."""
+    of = f"{row['of']} {row['record_id']}"
+    if row["why"] == "distance":
+        return f"at distance {row['distance']:.3g} of {of}"
+    return f"the text of {of}" if row["why"] == "text" else f"13 words in a row of {of}"
 
 
 def compared(table: pl.DataFrame, left_out: Mapping[str, str]) -> dict[str, Any]:

@@ -110,6 +110,13 @@ RELATIONS = {
         ("source",),
         ("source_files", "candidate_corpus"),
     ),
+    "leaks": Relation(
+        "What gives away a query or a test record of each task, and whether it was left out.",
+        {"source": "VARCHAR", "id": "VARCHAR", "content_id": "VARCHAR", "why": "VARCHAR", "of": "VARCHAR",
+         "record_id": "VARCHAR", "distance": "DOUBLE", "excerpt": "VARCHAR", "dropped": "BOOLEAN"},
+        ("task",),
+        ("selection_probabilities", "sampled_subset"),
+    ),
     "selection_history": Relation(
         "Every sample that a task has had; then follow the measures of its quality.",
         {"task": "VARCHAR", "version": "VARCHAR", "number": "BIGINT", "made_at": "TIMESTAMP", "size": "BIGINT",

@@ -31,7 +31,7 @@ from tsds_pipeline.ngrams import ngram_counts, total_counts
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.holdout import QueriesOfPool, RememberingPool, folds
-from tsds_pipeline.stages.pool import StoredPool
+from tsds_pipeline.stages.pool import ReducedPool, StoredPool
 from tsds_pipeline.stages.probabilities import solve_task
 
 FOLDS = 4
@@ -138,7 +138,7 @@ class Comparison:
         self,
         task: str,
         settings: ResolvedTask,
-        pool: StoredPool,
+        pool: StoredPool | ReducedPool,
         query_table: pl.DataFrame,
         corpora: Mapping[str, pl.LazyFrame],
         size: int,
@@ -146,10 +146,8 @@ class Comparison:
         tests: HeldBackTexts,
     ):
         self._task, self._size, self._radius = task, size, kernel_radius
-        self._settings = replace(settings, size=size, fraction=None)
-        weighted, uniform = (
-            StoredPool(task, pool.parts, pool.queries, uniform=uniform) for uniform in (False, True)
-        )
+        self._settings = replace(settings, size=size, fraction=None, tokens=None)
+        weighted, uniform = (pool.uniform(uniform) for uniform in (False, True))
         self._weighted = RememberingPool(weighted)
         self._uniform = RememberingPool(uniform, like=self._weighted)
         self._corpora, self._query_table, self._tests = corpora, query_table, tests
@@ -237,11 +235,13 @@ class Comparison:
 
     def _pool_texts(self) -> Iterator[pl.Series]:
         """The texts of all candidates, in the pool's order and in pieces."""
-        for part in self._weighted.parts:
-            corpus = self._corpora[part.key].select("content_id", "text")
-            for piece in part.densities.select("content_id").iter_slices(_TEXTS_AT_ONCE):
-                table = corpus.join(piece.lazy(), on="content_id", how="semi").collect()
-                yield piece.join(table, on="content_id", how="left", maintain_order="left")["text"]
+        sources = self._weighted.sources(np.arange(self._weighted.size)).rename("source")
+        table = pl.DataFrame([sources, self._weighted.content_ids.rename("content_id")])
+        for (source,), rows in table.group_by("source", maintain_order=True):
+            corpus = self._corpora[source].select("content_id", "text")
+            for piece in rows.select("content_id").iter_slices(_TEXTS_AT_ONCE):
+                texts = corpus.join(piece.lazy(), on="content_id", how="semi").collect()
+                yield piece.join(texts, on="content_id", how="left", maintain_order="left")["text"]
 
     @cached_property
     def _pool_counts(self) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from tsds_pipeline.core.neighbors import Neighbors
 from tsds_pipeline.core.sampling import permanent_random_numbers
 from tsds_pipeline.stages.neighbors import DEPTH
-from tsds_pipeline.stages.pool import StoredPool
+from tsds_pipeline.stages.pool import ReducedPool, StoredPool
 
 # Neighbours that are kept, of all queries together; and how much deeper than asked a search goes, as who asks tends
 # to come back for twice as many.
@@ -38,9 +38,9 @@ class RememberingPool:
     over the same candidates and queries but may weigh them differently, what is remembered is shared.
     """
 
-    def __init__(self, pool: StoredPool, like: "RememberingPool | None" = None):
+    def __init__(self, pool: StoredPool | ReducedPool, like: "RememberingPool | None" = None):
         self._pool, self._like = pool, like
-        self.size, self.queries, self.parts = pool.size, pool.queries, pool.parts
+        self.size, self.queries = pool.size, pool.queries
         self.content_ids, self.units, self.examples = pool.content_ids, pool.units, pool.examples
         self.weights, self.total_weight = pool.weights, pool.total_weight
         self.distances, self.vectors, self.sources = pool.distances, pool.vectors, pool.sources

@@ -45,7 +45,8 @@ class StoredPool:
     """
 
     def __init__(self, task: str, parts: Sequence[SourcePart], queries: np.ndarray, *, uniform: bool):
-        self.parts, self.queries = [part for part in parts if len(part)], queries
+        self._task, self.queries = task, queries
+        self.parts = [part for part in parts if len(part)]
         if not self.parts:
             raise TsdsError(f"task {task}: its sources have no records: add some, or name other sources")
         self.starts = np.cumsum([0] + [len(part) for part in self.parts])
@@ -60,12 +61,16 @@ class StoredPool:
     @cached_property
     def units(self) -> np.ndarray:
         """Sampling unit of each candidate: the same text in several sources is one; int64 (N,)."""
-        return self.content_ids.rank("dense").to_numpy().astype(np.int64) - 1
+        return _units(self.content_ids)
 
     @property
     def examples(self) -> int:
         """How many sampling units there are."""
         return int(self.units.max()) + 1
+
+    def uniform(self, uniform: bool) -> "StoredPool":
+        """The same candidates, weighted by count alone or not."""
+        return StoredPool(self._task, self.parts, self.queries, uniform=uniform)
 
     @cached_property
     def _first(self) -> Neighbors:
@@ -119,6 +124,86 @@ class StoredPool:
         """Source key of each of ``candidates``."""
         owner = np.searchsorted(self.starts, candidates, side="right") - 1
         return pl.Series("source", [part.key for part in self.parts], dtype=pl.String)[owner]
+
+
+class ReducedPool:
+    """``pool`` as if the candidates with one of ``content_ids`` had never been in it; the others are counted anew.
+
+    Their densities stay: what is left out of one task is in the pool of the others. A
+    :class:`~tsds_pipeline.core.pool.CandidatePool` with all that a :class:`StoredPool` knows of its candidates.
+    """
+
+    def __init__(self, pool: StoredPool, content_ids: pl.Series):
+        self._pool, self.queries, self.parts = pool, pool.queries, pool.parts
+        self.left_out = pool.content_ids.is_in(content_ids.implode()).to_numpy()
+        self._kept = np.flatnonzero(~self.left_out)
+        self._number = np.cumsum(~self.left_out) - 1
+        self.size = len(self._kept)
+        if not self.size:
+            raise TsdsError("every candidate gives away a query or a test record: add others")
+        self.content_ids = pool.content_ids[self._kept]
+        self.counts, self.densities = pool.counts[self._kept], pool.densities[self._kept]
+        self._weights = pool.weights(self._kept)
+        self._total_weight = float(self._weights.sum())
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """Sampling unit of each candidate, int64 (N,)."""
+        return _units(self.content_ids)
+
+    @property
+    def examples(self) -> int:
+        """How many sampling units there are."""
+        return int(self.units.max()) + 1
+
+    def uniform(self, uniform: bool) -> "ReducedPool":
+        """The same candidates, weighted by count alone or not."""
+        return ReducedPool(self._pool.uniform(uniform), self._pool.content_ids.filter(self.left_out))
+
+    def nearest(self, rows: np.ndarray, k: int) -> Neighbors:
+        """The ``k`` nearest candidates of the queries ``rows``, all where there are fewer."""
+        k, deep = min(k, self.size), k
+        distances, indices = np.full((len(rows), k), np.inf), np.full((len(rows), k), -1, np.int64)
+        waiting = np.arange(len(rows))
+        while len(waiting):
+            found = self._pool.nearest(rows[waiting], deep)
+            there = (found.indices >= 0) & ~self.left_out[found.indices]
+            # To the front, in their order; then padding.
+            order = np.argsort(~there, axis=1, kind="stable")[:, :k]
+            kept = np.take_along_axis(there, order, 1)
+            near = np.take_along_axis(found.distances, order, 1)
+            numbers = self._number[np.take_along_axis(found.indices, order, 1)]
+            width = order.shape[1]
+            distances[waiting, :width] = np.where(kept, near, np.inf)
+            indices[waiting, :width] = np.where(kept, numbers, -1)
+            # A search that came back short finds no more.
+            enough = (there.sum(axis=1) >= k) | (found.indices < 0).any(axis=1)
+            if max(deep, found.indices.shape[1]) >= self._pool.size:
+                break
+            waiting, deep = waiting[~enough], min(2 * max(deep, found.indices.shape[1]), self._pool.size)
+        return Neighbors(distances, indices)
+
+    def weights(self, candidates: np.ndarray) -> np.ndarray:
+        return self._weights[candidates]
+
+    def total_weight(self) -> tuple[float, float]:
+        return self._total_weight, self._total_weight
+
+    def distances(self, rows: np.ndarray) -> np.ndarray:
+        """Plain L2 distances of the queries ``rows`` to every candidate, (len(rows), N) float64."""
+        return self._pool.distances(rows)[:, self._kept]
+
+    def vectors(self, candidates: np.ndarray) -> np.ndarray:
+        """Vectors of ``candidates``, in their order, (n, dim) float32."""
+        return self._pool.vectors(self._kept[candidates])
+
+    def sources(self, candidates: np.ndarray) -> pl.Series:
+        """Source key of each of ``candidates``."""
+        return self._pool.sources(self._kept[candidates])
+
+
+def _units(content_ids: pl.Series) -> np.ndarray:
+    return content_ids.rank("dense").to_numpy().astype(np.int64) - 1
 
 
 def open_pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:

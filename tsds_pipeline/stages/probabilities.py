@@ -18,18 +18,20 @@ from tsds_pipeline.core.transport import (
     AUTO_SIZE_ALPHA,
     DEFAULT_DISTANCE_SCALES,
     automatic_size,
+    by_unit,
     solve,
     solve_auto,
 )
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.holdout import QueriesOfPool
-from tsds_pipeline.stages.pool import StoredPool
+from tsds_pipeline.stages.pool import ReducedPool, StoredPool
 from tsds_pipeline.stages.sample import sampling_units
+from tsds_pipeline.stages.token_budget import CandidateTokens, bought
 
 
 def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
-    """How many examples an epoch of the task has.
+    """How many examples an epoch of the task has, where its budget is not in tokens.
 
     ``examples`` are the task's distinct texts, of which ``fraction`` is a share; ``auto`` is the effective sample
     size at alpha 0.6, needed where size = "auto".
@@ -40,6 +42,7 @@ def wanted_size(settings: ResolvedTask, examples: int, auto: int | None) -> int:
 
 
 _LARGE_SHARE = 0.5
+_MOST_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,16 @@ class Solved:
     warnings: list[str]
 
 
-def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPool) -> Solved:
-    """The optimal plan of ``task`` over ``pool``, or of some of its queries."""
+def solve_task(
+    task: str,
+    settings: ResolvedTask,
+    pool: StoredPool | ReducedPool | QueriesOfPool,
+    tokens: CandidateTokens | None = None,
+) -> Solved:
+    """The optimal plan of ``task`` over ``pool``, or of some of its queries.
+
+    ``tokens`` are needed where alpha = "auto" has to suit a budget of tokens.
+    """
     queries, options = len(pool.queries), _options(settings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -61,7 +72,9 @@ def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPo
             auto = None
             if settings.size == "auto":
                 auto = automatic_size(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options), pool.units)
-            if settings.alpha == "auto":
+            if settings.alpha == "auto" and settings.tokens is not None:
+                solution, size = _solve_budget(settings.tokens, pool, tokens, options)
+            elif settings.alpha == "auto":
                 size = wanted_size(settings, pool.examples, auto)
                 with_replacement = settings.with_replacement
                 solution = solve_auto(
@@ -82,7 +95,40 @@ def solve_task(task: str, settings: ResolvedTask, pool: StoredPool | QueriesOfPo
     return Solved(solution, auto, found)
 
 
-def alpha_for(settings: ResolvedTask, pool: StoredPool, size: int) -> float | None:
+def _solve_budget(
+    budget: int, pool: StoredPool | ReducedPool, tokens: CandidateTokens, options: dict[str, Any]
+) -> tuple[Solution, int]:
+    """The plan of the largest alpha that suits the size which ``budget`` tokens buy under that plan, and that size.
+
+    The size and the plan decide each other: from the mean length at alpha 0.6 on they are found in turn, until the size
+    stays or, where it goes back and forth, for the smallest of these.
+    """
+    queries, first = len(pool.queries), np.unique(pool.units, return_index=True)[1]
+    tried: list[int] = []
+
+    def size_under(solution: Solution) -> int:
+        p = by_unit(solution.probabilities, pool.units)
+        support = np.flatnonzero(p)
+        return bought(p[support], tokens.of(pool.content_ids[first[support]]), budget)
+
+    size = size_under(solve(pool, queries, alpha=AUTO_SIZE_ALPHA, **options))
+    while True:
+        if size > pool.examples:
+            raise ValueError(
+                f"{budget:,} tokens buy {size:,} examples or so but there are only {pool.examples:,}: "
+                "ask for fewer tokens"
+            )
+        tried.append(size)
+        solution = solve_auto(pool, queries, size, units=pool.units, **options)
+        size = size_under(solution)
+        if size == tried[-1]:
+            return solution, size
+        if size in tried or len(tried) == _MOST_TRIES:
+            size = min(tried[tried.index(size) :] if size in tried else tried)
+            return solve_auto(pool, queries, size, units=pool.units, **options), size
+
+
+def alpha_for(settings: ResolvedTask, pool: StoredPool | ReducedPool, size: int) -> float | None:
     """The largest alpha that suits ``size`` draws; None where there are too few candidates for any."""
     try:
         return solve_auto(pool, len(pool.queries), size, units=pool.units, **_options(settings)).alpha
@@ -91,7 +137,10 @@ def alpha_for(settings: ResolvedTask, pool: StoredPool, size: int) -> float | No
 
 
 def probability_table(
-    pool: StoredPool, solution: Solution, query_ids: pl.Series, corpora: Mapping[str, pl.LazyFrame]
+    pool: StoredPool | ReducedPool,
+    solution: Solution,
+    query_ids: pl.Series,
+    corpora: Mapping[str, pl.LazyFrame],
 ) -> pl.DataFrame:
     """A row for each candidate with mass, most probable first; ``corpora`` give the record ids, by source.
 
@@ -114,12 +163,14 @@ def probability_table(
         }
     )
     table = table.join(_plan_lists(pool, solution), on="candidate", how="left")
-    table = table.join(_record_ids(table, corpora), on=["source", "content_id"], how="left")
+    table = table.join(first_records(table, corpora), on=["source", "content_id"], how="left")
     table = table.sort("probability", "source", "content_id", descending=[True, False, False])
     return table.select("source", "id", pl.exclude("source", "id", "candidate"))
 
 
-def figures(settings: ResolvedTask, pool: StoredPool, solved: Solved, table: pl.DataFrame) -> dict[str, Any]:
+def figures(
+    settings: ResolvedTask, pool: StoredPool | ReducedPool, solved: Solved, table: pl.DataFrame
+) -> dict[str, Any]:
     """What a person wants to know about the solution; JSON types only."""
     solution = solved.solution
     sizes = solution.neighborhood_sizes
@@ -169,7 +220,7 @@ def _options(settings: ResolvedTask) -> dict[str, Any]:
     }
 
 
-def _nearest_query(pool: StoredPool, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_query(pool: StoredPool | ReducedPool, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     nearest, distance = np.empty(len(candidates), np.int64), np.empty(len(candidates))
     for start, stop in row_blocks(len(candidates), len(pool.queries) * 16):
         block = all_distances(pool.vectors(candidates[start:stop]), pool.queries)
@@ -178,19 +229,19 @@ def _nearest_query(pool: StoredPool, candidates: np.ndarray) -> tuple[np.ndarray
     return nearest, distance
 
 
-def _record_ids(table: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
-    """source, content_id and id: the first record id of each candidate of ``table``."""
-    wanted = table.lazy().select("source", "content_id")
+def first_records(table: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
+    """source, content_id and id: the first record id of each content id of ``table`` in each of its sources."""
+    wanted = table.lazy().select("content_id").unique()
     found = [
         corpus.select("content_id", id=pl.col("variants").list.first().struct.field("record_id"))
         .with_columns(source=pl.lit(source))
-        .join(wanted, on=["source", "content_id"], how="semi")
+        .join(wanted, on="content_id", how="semi")
         for source, corpus in sorted(corpora.items())
     ]
     return pl.concat(found).collect()
 
 
-def _plan_lists(pool: StoredPool, solution: Solution) -> pl.DataFrame:
+def _plan_lists(pool: StoredPool | ReducedPool, solution: Solution) -> pl.DataFrame:
     plan = solution.plan
     entries = pl.DataFrame({"candidate": plan.candidate, "query": plan.query, "mass": plan.mass})
     entries = entries.with_columns(pl.col("query").cast(pl.Int32), pl.col("candidate").cast(pl.Int64))
