@@ -103,7 +103,9 @@ def test_a_pool_that_remembers_has_what_a_pool_has():
     remembering, some = RememberingPool(bare), np.array([200, 0, 91])
     for name in ("units", "queries", "content_ids"):
         assert np.array_equal(getattr(remembering, name), getattr(bare, name))
-    for name in ("examples", "size", "parts"):
+    for name in ("examples", "size"):
         assert getattr(remembering, name) == getattr(bare, name)
+    assert remembering.total_weight() == bare.total_weight()
+    assert np.array_equal(remembering.weights(some), bare.weights(some))
     assert np.array_equal(remembering.vectors(some), vectors[some])
     assert remembering.sources(some).equals(bare.sources(some))
