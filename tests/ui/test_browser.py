@@ -20,7 +20,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# More groups would be drawn so small that they have no names.
+# More groups would be drawn so small that they have no names; what is outside the window is not drawn at all.
 GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{g}" for g in ("inputs", "candidates", "tasks"))
 ASSETS = ("candidate_corpus", "faiss_index", "kde_densities", "query_neighbors", "sampled_subset")
 
@@ -37,7 +37,7 @@ def page(server) -> Iterator[Page]:
     assert CHROMIUM, "no Chromium: `make test-ui` installs it on Debian and Ubuntu"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=server.url)
+        page = browser.new_page(viewport={"width": 1600, "height": 1400}, base_url=server.url)
         page.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
         yield page

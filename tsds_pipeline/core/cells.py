@@ -134,7 +134,7 @@ def _projection(pool: RowStack, radius: float) -> tuple[np.ndarray, np.ndarray]:
     n, dim = pool.shape
     sample = pool[:: -(-n // _SAMPLE_ROWS)].astype(np.float64)
     mean = sample.mean(axis=0)
-    if dim <= _DIMS[0]:
+    if dim <= _DIMS[0] or n <= dim:
         return mean.astype(np.float32), np.eye(dim, dtype=np.float32)
     _, vectors = np.linalg.eigh((sample - mean).T @ (sample - mean))
     vectors = vectors[:, ::-1]

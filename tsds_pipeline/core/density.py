@@ -12,13 +12,12 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from tsds_pipeline.core.accelerator import PairsOfBlock, on_accelerator, pairs_on
 from tsds_pipeline.core.arrays import all_distances, pair_distances, spread_sample
 from tsds_pipeline.core.cells import Cells
 from tsds_pipeline.core.close_pairs import PairsOfCell, all_pairs, close_pairs
-from tsds_pipeline.core.machine import cores, side_by_side
+from tsds_pipeline.core.machine import cores, one_thread_products, side_by_side
 from tsds_pipeline.core.row_stack import RowStack, distinct_rows
 
 # Tests of projected pairs, in all and for each point, up to which densities are exact in any case (seconds).
@@ -130,7 +129,7 @@ class KernelDensity:
                     found.append((rows, np.bincount(place, weights=kernel * counts[point])))
             return found
 
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as threads:
+        with one_thread_products(), ThreadPoolExecutor(cores()) as threads:
             for part, found in zip(parts, threads.map(add, parts), strict=True):
                 for rows, sums in found:
                     at_pool[rows] += sums

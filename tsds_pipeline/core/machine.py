@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+import numpy as np  # noqa: F401  its BLAS must be loaded before libraries are looked for
+from threadpoolctl import ThreadpoolController
 
 _SMALLEST_BLOCK, _LARGEST_BLOCKS = 2**24, 2**30
 _SHARE_OF_MEMORY = 16
@@ -22,8 +25,19 @@ def side_by_side(task: Callable[..., Any], arguments: Iterable[tuple]) -> list[A
 
     The products are small, and on a busy machine the threads of a BLAS wait for each other far longer than they work.
     """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as threads:
+    with one_thread_products(), ThreadPoolExecutor(cores()) as threads:
         return list(threads.map(lambda given: task(*given), arguments))
+
+
+def one_thread_products() -> AbstractContextManager:
+    """Every product of numpy within it is computed in one thread."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads: to look for them takes longer than a small product."""
+    return ThreadpoolController()
 
 
 def block_bytes() -> int:
