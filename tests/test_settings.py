@@ -204,6 +204,7 @@ REACH = [
     ("pool", "expected_queries = 5", {"index"}),
     ("corpus", "max_chars = 9", CORPORA | QUERIES),
     ("corpus", "max_quarantined = 0.5", CORPORA),
+    ("corpus", 'chat_template = "x.jinja"', CORPORA | QUERIES),
     ("selection", 'algorithm = "knn_tv"', SOLVERS),
     ("selection", "distance_scale = 4.0", SOLVERS),
     ("selection", "max_neighbors = 7", SOLVERS),
@@ -229,8 +230,10 @@ REACH = [
     ("tasks.t", 'sources = ["a"]', {"solver t"}),
     ("tasks.t", 'exclude = ["a"]', {"solver t"}),
     ("tasks.t", 'path = "x.jsonl"', set()),
+    ("tasks.t", 'vectors = "x.npy"', set()),
     ("tasks.t", 'text = "{x}"', {"query t"}),
     ("sources.a", 'path = "x.jsonl"', set()),
+    ("sources.a", 'vectors = "x.npy"', set()),
     ("sources.a", 'text = "{x}"', {"corpus a"}),
     ("sources.a", "max_chars = 9", {"corpus a"}),
     ("sources.a", "max_quarantined = 0.5", {"corpus a"}),
@@ -339,6 +342,17 @@ class TestParts:
     )
     def test_two_ways_to_write_one_thing(self, tmp_path, table, one, other):
         assert changed(tmp_path, {table: [one]}, {table: [other]}) == set()
+
+    def test_a_chat_template_reaches_only_what_has_no_template_of_its_own(self, tmp_path):
+        own = {"sources.a": ['text = "{x}"'], "tasks.t": ['text = "{x}"']}
+        after = own | {"corpus": ['chat_template = "x.jinja"']}
+        assert changed(tmp_path, own, after) == {"corpus b", "query u"}
+
+    def test_what_a_chat_template_says_counts(self, tmp_path):
+        settings = parse('[corpus]\nchat_template = "x.jinja"\n', tmp_path)
+        for part in (corpus_part, query_part):
+            assert part(settings, "a", "1") != part(settings, "a", "2")
+            assert part(Settings(), "a", "1") == part(Settings(), "a")
 
     def test_parts_are_json(self):
         assert all(isinstance(json.loads(part), dict) for part in parts(Settings()).values())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tsds_pipeline.corpus.chat_template import ChatTemplate, load_chat_template
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.project import Project
@@ -131,13 +132,21 @@ def observe(project: Project) -> Observed:
             settings, task, redraws(project, task), tests and tests.version
         )
     versions = {node: content_hash(text) for node, text in texts.items()}
+    template = chat_template(project)
+    fingerprint = template.fingerprint if template else None
     for key, files in found.sources.items():
-        texts[node := f"source_files|{key}"] = corpus_part(settings, key)
+        texts[node := f"source_files|{key}"] = corpus_part(settings, key, fingerprint)
         versions[node] = content_hash(files.version, texts[node])
     for key, files in found.tasks.items():
-        texts[node := f"query_files|{key}"] = query_part(settings, key)
+        texts[node := f"query_files|{key}"] = query_part(settings, key, fingerprint)
         versions[node] = content_hash(files.version, texts[node])
     return Observed(project, found, texts, versions, project_models(project.root))
+
+
+def chat_template(project: Project) -> ChatTemplate | None:
+    """The template that makes texts of the chats of ``project``; TsdsError where the named one is not there."""
+    name = project.settings.corpus.chat_template
+    return None if name is None else load_chat_template(name, project.root)
 
 
 def project_models(root: Path | None) -> Models:

@@ -113,6 +113,7 @@ Paths = Annotated[
 ]
 
 TEMPLATE = 'a text that names fields, as in "{instruction}\\n{output}"'
+VECTORS = "a path, or a list of paths, of .npy, .parquet or .arrow files (*, ? and ** allowed)"
 PATHS = (
     "a path, or a list of paths, relative to the project folder, or a remote address (*, ? and ** allowed)"
 )
@@ -158,6 +159,9 @@ class CorpusSettings(_Table):
 
     max_chars: Count = Field(1_000_000, description="a whole number from 1")
     max_quarantined: Share = Field(0.05, description="a share from 0 to 1")
+    chat_template: Text | None = Field(
+        None, description="a .jinja file, or the folder or hub name of a model that has a chat template"
+    )
 
 
 class SelectionSettings(_Table):
@@ -190,6 +194,7 @@ class TaskSettings(SelectionSettings):
     sources: Keys | None = Field(None, min_length=1, description="a list of at least one source key")
     exclude: Keys | None = Field(None, description="a list of source keys")
     path: Paths | None = Field(None, description=PATHS)
+    vectors: Paths | None = Field(None, description=VECTORS)
     text: Template | None = Field(None, description=TEMPLATE)
 
     @model_validator(mode="after")
@@ -203,6 +208,7 @@ class SourceSettings(_Table):
     """[sources.X]: one source where the convention, or [corpus], does not do."""
 
     path: Paths | None = Field(None, description=PATHS)
+    vectors: Paths | None = Field(None, description=VECTORS)
     text: Template | None = Field(None, description=TEMPLATE)
     max_chars: Count | None = Field(None, description="a whole number from 1")
     max_quarantined: Share | None = Field(None, description="a share from 0 to 1")
@@ -342,19 +348,27 @@ def corpus_limits(settings: Settings, source: str) -> tuple[int, float]:
     return chars, share
 
 
-def corpus_part(settings: Settings, source: str) -> str:
-    """What decides which records ``source`` gives, beside its files."""
+def _chat_template(settings: Settings, text: str | None, fingerprint: str | None) -> dict[str, str | None]:
+    """What decides the texts of chats, where no template of the source or task does."""
+    name = settings.corpus.chat_template
+    if name is None or text is not None:
+        return {}
+    return {"chat_template": name, "chat_template_hash": fingerprint and fingerprint[:12]}
+
+
+def corpus_part(settings: Settings, source: str, chat_template: str | None = None) -> str:
+    """What decides which records ``source`` gives, beside its files; see ``ChatTemplate.fingerprint``."""
     max_chars, max_quarantined = corpus_limits(settings, source)
     text = settings.sources.get(source, SourceSettings()).text
-    return _canonical(
-        text=text, max_chars=max_chars, max_quarantined=max_quarantined, **_vector_field(settings)
-    )
+    more = _vector_field(settings) | _chat_template(settings, text, chat_template)
+    return _canonical(text=text, max_chars=max_chars, max_quarantined=max_quarantined, **more)
 
 
-def query_part(settings: Settings, task: str) -> str:
-    """What decides the query records of ``task``, beside its files."""
+def query_part(settings: Settings, task: str, chat_template: str | None = None) -> str:
+    """What decides the query records of ``task``, beside its files; see ``ChatTemplate.fingerprint``."""
     text = settings.resolved_task(task).text
-    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_vector_field(settings))
+    more = _vector_field(settings) | _chat_template(settings, text, chat_template)
+    return _canonical(text=text, max_chars=settings.corpus.max_chars, **more)
 
 
 def solver_part(settings: Settings, task: str) -> str:

@@ -12,7 +12,7 @@ from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.corpus import SourceRecords, empty_corpus, quarantine_problem, read_source
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
-from tsds_pipeline.graph import stored
+from tsds_pipeline.graph import chat_template, stored
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
@@ -22,7 +22,14 @@ from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, su
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.pool_map import map_pool
-from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, write_atomically
+from tsds_pipeline.storage import (
+    Artifact,
+    Draft,
+    artifact_path,
+    content_hash,
+    count_rows,
+    write_atomically,
+)
 
 _asset = partial(pipeline_asset, group_name="candidates")
 EVERY_SOURCE = dg.AllPartitionMapping()
@@ -42,7 +49,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         except TsdsError as error:
             context.log.error(str(error))
             return _last_good(stage, str(error), checks.unreadable(str(error)))
-        corpus, bad = records.corpus, len(records.quarantine)
+        corpus, bad = records.table, len(records.quarantine)
         _, limit = corpus_limits(stage.settings, source)
         problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
         results = [checks.result("readable"), checks.few_bad_records(bad, records.read, limit, problem)]
@@ -52,15 +59,16 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         return stage.result(
             corpus,
             {},
-            version=content_hash(corpus),
+            version=records.version,
             metadata={
                 "records_read": records.read,
                 "quarantined": bad,
-                "copies": int(corpus["count"].sum()) - len(corpus),
+                "copies": records.copies - count_rows(corpus),
             },
             notes={"records_read": records.read, "quarantined": bad},
             preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=results,
+            reads=records.folder,
         )
 
 
@@ -75,6 +83,9 @@ def _read(stage: Stage, source: str) -> SourceRecords:
         template=own.text if own else None,
         max_chars=max_chars,
         vector_field=settings.vector_field,
+        chat_template=chat_template(stage.observed.project),
+        vector_files=files.vectors,
+        spill=stage.observed.project.storage / "candidate_corpus",
     )
     write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
     return records
@@ -92,8 +103,8 @@ def _last_good(
     if last is None:
         empty = empty_corpus(stage.settings.vector_field)
         return stage.stand_in(empty, {}, f"{problem} (until then it counts as empty)", check_results=results)
-    problem = f"{problem} (its last good content, {len(last.frame):,} records, stays in use)"
-    return stage.stand_in(last.frame, {}, problem, check_results=results, last=last.header)
+    problem = f"{problem} (its last good content, {last.rows:,} records, stays in use)"
+    return stage.stand_in(last.scan(), {}, problem, check_results=results, last=last.header)
 
 
 @_asset(
@@ -113,7 +124,9 @@ def candidate_embeddings(
             usable = [checks.result("usable_vectors")]
             return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log, usable)
         except Exception as error:
-            frame, vectors = _known_vectors(stage, candidate_corpus.frame)
+            frame, vectors = _known_vectors(
+                stage, candidate_corpus.scan().select("content_id", "count").collect()
+            )
             # Nothing to go on with: an encoder that does not work must not pass for a source without records.
             if frame.is_empty() and not isinstance(error, UnusableVectorError):
                 raise

@@ -12,7 +12,7 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries, read_test_texts
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed
+from tsds_pipeline.graph import Observed, chat_template
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.provenance import require_same_versions
@@ -54,6 +54,8 @@ def query_examples(
             template=settings.resolved_task(task).text,
             max_chars=settings.corpus.max_chars,
             vector_field=settings.vector_field,
+            chat_template=chat_template(stage.observed.project),
+            vector_files=files.vectors,
         )
         # Other fields of a query decide nothing downstream.
         version = content_hash(queries.drop("record"))
@@ -213,9 +215,10 @@ def texts_of_test_set(stage: Stage, task: str) -> tuple[Collection[str], str | N
     files, settings = stage.observed.scan.tests.get(task), stage.settings
     if files is None:
         return (), None
-    template, max_chars = settings.resolved_task(task).text, settings.corpus.max_chars
+    rules = {"template": settings.resolved_task(task).text, "max_chars": settings.corpus.max_chars}
+    chats = chat_template(stage.observed.project)
     try:
-        return read_test_texts(files.require(), template=template, max_chars=max_chars), None
+        return read_test_texts(files.require(), **rules, chat_template=chats), None
     except TsdsError as error:
         return (), str(error)
 

@@ -40,7 +40,10 @@ def found_text(fields: dict[str, Any]) -> str:
         present = [name for name in first if name in fields]
         if not present:
             continue
-        parts = [_part(fields, present, _first_text), *(_part(fields, names, value_text) for names in others)]
+        parts = [
+            part_text(fields, present, _first_text),
+            *(part_text(fields, names, value_text) for names in others),
+        ]
         text = "\n\n".join(part for part in parts if part)
         if text:
             return text
@@ -48,6 +51,23 @@ def found_text(fields: dict[str, Any]) -> str:
     if empty:
         raise BadRecord(f"the text is empty ({listed(empty)})")
     raise BadRecord(f"no field known to hold text (found {listed(fields)}): say which by a text template")
+
+
+def found_value(fields: dict[str, Any], name: str) -> object:
+    """What the field ``name``, or the field that the dots in it lead to, holds; null inside of null.
+
+    KeyError where there is no such field.
+    """
+    if name in fields:
+        return fields[name]
+    value: Any = fields
+    for key in name.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise KeyError(name)
+        value = value[key]
+    return value
 
 
 def value_text(name: str, value: object) -> str:
@@ -60,17 +80,17 @@ def value_text(name: str, value: object) -> str:
     return _single_text(name, value)
 
 
+def part_text(fields: dict[str, Any], names: Iterable[str], as_text: Callable[[str, Any], str]) -> str:
+    """The text of the first of ``names`` that holds any, or nothing; blank lines around it would add up."""
+    texts = (as_text(name, fields[name]).strip("\r\n") for name in names if name in fields)
+    return next((text for text in texts if text.strip()), "")
+
+
 def listed(names: Iterable[str]) -> str:
     """``names`` for a message, which they do not flood."""
     names = list(names)
     more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return ", ".join(names[:SHOWN] + more) or "nothing"
-
-
-def _part(fields: dict[str, Any], names: Iterable[str], as_text: Callable[[str, Any], str]) -> str:
-    """The text of the first of ``names`` that holds any, or nothing; blank lines around it would add up."""
-    texts = (as_text(name, fields[name]).strip("\r\n") for name in names if name in fields)
-    return next((text for text in texts if text.strip()), "")
 
 
 def _single_text(name: str, value: object) -> str:
