@@ -1,0 +1,87 @@
+"""Inputs beyond plain files: what a change of their vectors, or of a chat template, makes again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.projects import SETTINGS, clustered, made, make_project, records, refreshed, write_records
+from tsds_pipeline.corpus import tables
+from tsds_pipeline.graph import node_path
+from tsds_pipeline.results import load_selection
+from tsds_pipeline.storage import read_artifact
+
+
+def save_vectors(folder: Path, name: str, ids: list[str], vectors: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"{name}.npy", vectors)
+    (folder / f"{name}.ids.txt").write_text("".join(f"{one}\n" for one in ids))
+
+
+def test_vectors_beside_the_records(tmp_path):
+    """The same selection as with vectors in the records; a changed vector is noticed, and so is its absence."""
+    inside = make_project(tmp_path / "inside", sources=1, tasks=1).root
+    refreshed(inside)
+    beside = make_project(tmp_path / "beside", sources=0, tasks=0).root
+    for key, path, n, seed in (("s0", "sources/s0.jsonl", 40, 10), ("t0", "tasks/t0/query.jsonl", 7, 100)):
+        rows, vectors = records(key, clustered(n, seed)), clustered(n, seed)
+        save_vectors(beside / "vectors", key, [row["id"] for row in rows][::-1], vectors[::-1])
+        write_records(beside / path, [{k: v for k, v in row.items() if k != "embedding"} for row in rows])
+    tables = '[sources.s0]\nvectors = "vectors/s0.npy"\n[tasks.t0]\nvectors = "vectors/t0.npy"\n'
+    (beside / "tsds.toml").write_text(SETTINGS + tables)
+    assert "sampled_subset|t0" in made(refreshed(beside))
+    drawn = load_selection(beside, "t0")
+    assert drawn.equals(load_selection(inside, "t0"))
+    assert made(refreshed(beside)) == []
+
+    vectors = clustered(40, 10)[::-1].copy()
+    vectors[0] = vectors[7]
+    np.save(beside / "vectors" / "s0.npy", vectors)
+    assert made(refreshed(beside))[:2] == ["candidate_corpus|s0", "candidate_embeddings|s0"]
+
+    np.save(beside / "vectors" / "s0.npy", vectors[:30])
+    (failed,) = [step for step in refreshed(beside) if step.outcome == "failed"]
+    assert failed.node == "candidate_corpus|s0"
+    assert "s0.ids.txt: 40 ids for the 30 vectors in s0.npy" in failed.reasons[0]
+    assert "its last good content, 40 records, stays in use" in failed.reasons[0]
+
+
+def test_a_chat_template_makes_chats_again_and_only_where_it_says_something_else(tmp_path):
+    root = make_project(tmp_path / "p", sources=1, tasks=1).root
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    rows = [{**row, "messages": chat} for row in records("s1", clustered(20, 11))]
+    write_records(root / "sources" / "s1.jsonl", [{k: v for k, v in row.items() if k != "text"} for row in rows])
+    refreshed(root)
+    template = root / "chat.jinja"
+    template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    (root / "tsds.toml").write_text(f'{SETTINGS}[corpus]\nchat_template = "chat.jinja"\n')
+    first = made(refreshed(root))
+    # Of what has no chats the records are read again, and come out the same.
+    assert "candidate_corpus|s0" in first
+    assert "candidate_embeddings|s0" not in first
+    assert "candidate_embeddings|s1" in first
+    corpus = read_artifact(node_path(root / "storage", "candidate_corpus|s1"))
+    assert set(corpus.frame["text"]) == {"user: hi\nassistant: hello"}
+    assert made(refreshed(root)) == []
+    template.write_text(template.read_text().replace("m.role }}:", "m.role }} -"))
+    assert "candidate_embeddings|s1" in made(refreshed(root))
+
+
+def test_a_source_that_is_larger_than_memory_is_stored_like_any_other(tmp_path, monkeypatch):
+    root = make_project(tmp_path / "p", sources=1, tasks=1).root
+    refreshed(root)
+    node = node_path(root / "storage", "candidate_corpus|s0")
+    plain = read_artifact(node)
+    node.unlink()
+    for name, value in {"BATCH": 5, "SPILL_BYTES": 1000, "PART_BYTES": 3000}.items():
+        monkeypatch.setattr(tables, name, value)
+    assert made(refreshed(root)) == ["candidate_corpus|s0"], "what comes after has what it was made from"
+    stored = read_artifact(node)
+    assert stored.version == plain.version
+    assert stored.frame.equals(plain.frame)
+    assert [path.name for path in node.parent.iterdir() if path.name.endswith(".tmp")] == []
+    lines = (root / "sources" / "s0.jsonl").read_text().splitlines()
+    (root / "sources" / "s0.jsonl").write_text("\n".join([json.dumps({"x": 1})] * 9 + lines))
+    (failed,) = [step for step in refreshed(root) if step.outcome == "failed"]
+    assert "its last good content, 40 records, stays in use" in failed.reasons[0]
+    assert read_artifact(node).frame.equals(plain.frame)
