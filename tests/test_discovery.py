@@ -771,7 +771,9 @@ class TestVectors:
 
     PRECOMPUTED = '[encoder]\nkind = "precomputed"\n'
 
-    def named(self, good: Folder, vectors: str, *, kind: str = "sources", settings: str = PRECOMPUTED) -> Scan:
+    def named(
+        self, good: Folder, vectors: str, *, kind: str = "sources", settings: str = PRECOMPUTED
+    ) -> Scan:
         key = "a" if kind == "sources" else "t"
         good.write("tsds.toml", f"{settings}[{kind}.{key}]\nvectors = {vectors}\n")
         return good.scan()
@@ -797,7 +799,10 @@ class TestVectors:
         ("vectors", "problem"),
         [
             ('"v/gone.npy"', 'no file (.npy (with .ids.txt beside it), .parquet or .arrow) at "v/gone.npy"'),
-            ('"a.txt"', '"a.txt" is not .npy (with .ids.txt beside it), .parquet or .arrow: name such a file'),
+            (
+                '"a.txt"',
+                '"a.txt" is not .npy (with .ids.txt beside it), .parquet or .arrow: name such a file',
+            ),
             ('"s3://b/v.npy"', '"s3://b/v.npy": vectors are read from this machine: copy them here'),
         ],
     )

@@ -13,8 +13,8 @@ CHATML = (
     "{%- if tools %}<tools>{{ tools | tojson }}</tools>\n{% endif -%}"
     "{%- for message in messages -%}"
     "{%- if message.role == 'critic' %}{{ raise_exception('no critics: ' + message.role) }}{% endif -%}"
-    "{{ bos_token }}<|{{ message.role }}|>{{ message.content }}\n"
-    "{%- if message.name is defined %} ({{ message.name }}){% endif %}"
+    "{{ bos_token }}<|{{ message.role }}|>{{ message.content }}"
+    "{%- if message.name is defined %} ({{ message.name }}){% endif %}{{ '\n' }}"
     "{%- endfor -%}"
 )
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<b>hello</b>"}]
@@ -48,13 +48,18 @@ def test_what_is_null_is_not_there(tmp_path):
     import polars as pl
 
     rows = [
-        {"messages": [{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": "b", "name": None}]}
+        {
+            "messages": [
+                {"role": "user", "content": "a", "name": "Ann"},
+                {"role": "assistant", "content": "b", "name": None},
+            ]
+        }
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
     read = read_source(
         [tmp_path / "a.parquet"], template=None, max_chars=100, vector_field=None, chat_template=template()
     )
-    assert read.corpus["text"].to_list() == ["<s><|user|>a (Ann)<s><|assistant|>b"]
+    assert read.corpus["text"].to_list() == ["<s><|user|>a (Ann)\n<s><|assistant|>b"]
 
 
 def test_tools_are_offered():
@@ -94,7 +99,7 @@ def test_what_cannot_be_used_is_quarantined_with_the_reason(write, chat, reason)
     "attack",
     [
         "{{ messages.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages[0].content.format.__globals__ }}",
+        "{{ messages[0].content.format.__globals__.os }}",
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         "{% for i in range(10**9) %}x{% endfor %}",
         "{{ messages.append({}) }}",
@@ -112,7 +117,7 @@ def test_the_day_is_always_the_same():
 
 
 def test_what_is_no_template_is_an_error_that_names_the_line(write):
-    with pytest.raises(TsdsError, match=r"here: line 2: not a chat template: .*endif"):
+    with pytest.raises(TsdsError, match=r"here: line 2: not a chat template: Expected an expression"):
         reasons(write("a.jsonl", [{"messages": CHAT}]), "a\n{% if %}")
 
 
@@ -133,7 +138,12 @@ class TestFinding:
             ({"chat_template": "in the configuration"}, None, "in the configuration"),
             ({"chat_template": "old"}, "in a file", "in a file"),
             (
-                {"chat_template": [{"name": "rag", "template": "x"}, {"name": "default", "template": "one of several"}]},
+                {
+                    "chat_template": [
+                        {"name": "rag", "template": "x"},
+                        {"name": "default", "template": "one of several"},
+                    ]
+                },
                 None,
                 "one of several",
             ),
@@ -163,7 +173,10 @@ class TestFinding:
     @pytest.mark.parametrize(
         ("name", "problem"),
         [
-            ("gone.jinja", r"gone\.jinja cannot be read: No such file or directory: name a \.jinja file, the folder"),
+            (
+                "gone.jinja",
+                r"gone\.jinja cannot be read: No such file or directory: name a \.jinja file, the folder",
+            ),
             ("model", "the model has no chat template: name a .jinja file, the folder of a model"),
             ("owner/nowhere", "cannot be found: name a .jinja file"),
             ("a b/c", "cannot be found: name a .jinja file"),

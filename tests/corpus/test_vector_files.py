@@ -23,7 +23,9 @@ def save(folder: Path, form: str, ids: list = IDS, vectors: np.ndarray = VECTORS
         (folder / f"{name}.ids.txt").write_text("".join(f"{one}\n" for one in ids), "utf-8")
         return path
     column = pl.Series("e", vectors.tolist(), dtype=pl.List(pl.Float32))
-    table = pl.DataFrame({"id": ids, "e": column.list.to_array(vectors.shape[1]) if kind == "array" else column})
+    table = pl.DataFrame(
+        {"id": ids, "e": column.list.to_array(vectors.shape[1]) if kind == "array" else column}
+    )
     (table.write_parquet if form == "parquet" else table.write_ipc_stream)(path)
     return path
 
@@ -99,7 +101,9 @@ def test_of_a_query_set_all_must_fit(write, tmp_path):
     path = save(tmp_path, "npy")
     rules = {"template": None, "max_chars": 100, "vector_field": "e", "vector_files": [path]}
     assert len(read_queries([write("a.jsonl", RECORDS)], **rules)) == 9
-    with pytest.raises(TsdsError, match=r'1 of 9 query .*v\.npy:9: a vector without a record: .* the id "r8"'):
+    with pytest.raises(
+        TsdsError, match=r'1 of 9 query .*v\.npy:9: a vector without a record: .* the id "r8"'
+    ):
         read_queries([write("a.jsonl", RECORDS[:8])], **rules)
 
 
@@ -137,7 +141,9 @@ def test_vectors_have_one_length(records, tmp_path):
 @pytest.mark.parametrize("column", [[[1.0, None]] * 9, [None] * 9, ["x"] * 9])
 def test_a_column_that_holds_no_vectors(records, tmp_path, column):
     pl.DataFrame({"id": IDS, "e": column}).write_parquet(tmp_path / "v.parquet")
-    with pytest.raises(TsdsError, match=r'v\.parquet: (row 1: "e" is no list|no column "e" of lists of numbers)'):
+    with pytest.raises(
+        TsdsError, match=r'v\.parquet: (row 1: "e" is no list|no column "e" of lists of numbers)'
+    ):
         look(records, vectors=[tmp_path / "v.parquet"])
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from tests.projects import SETTINGS, clustered, made, make_project, records, refreshed, write_records
 from tsds_pipeline.corpus import tables
-from tsds_pipeline.graph import node_path
-from tsds_pipeline.results import load_selection
+from tsds_pipeline.graph import node_path, observe
+from tsds_pipeline.project import Project
+from tsds_pipeline.status import STALE, node_status
 from tsds_pipeline.storage import read_artifact
 
 
@@ -19,38 +20,38 @@ def save_vectors(folder: Path, name: str, ids: list[str], vectors: np.ndarray) -
 
 
 def test_vectors_beside_the_records(tmp_path):
-    """The same selection as with vectors in the records; a changed vector is noticed, and so is its absence."""
-    inside = make_project(tmp_path / "inside", sources=1, tasks=1).root
-    refreshed(inside)
-    beside = make_project(tmp_path / "beside", sources=0, tasks=0).root
+    """A source and a task with vectors in files: a changed vector is noticed, and so is one that is missing."""
+    root = make_project(tmp_path / "p", sources=0, tasks=0).root
     for key, path, n, seed in (("s0", "sources/s0.jsonl", 40, 10), ("t0", "tasks/t0/query.jsonl", 7, 100)):
         rows, vectors = records(key, clustered(n, seed)), clustered(n, seed)
-        save_vectors(beside / "vectors", key, [row["id"] for row in rows][::-1], vectors[::-1])
-        write_records(beside / path, [{k: v for k, v in row.items() if k != "embedding"} for row in rows])
+        save_vectors(root / "vectors", key, [row["id"] for row in rows][::-1], vectors[::-1])
+        write_records(root / path, [{k: v for k, v in row.items() if k != "embedding"} for row in rows])
     tables = '[sources.s0]\nvectors = "vectors/s0.npy"\n[tasks.t0]\nvectors = "vectors/t0.npy"\n'
-    (beside / "tsds.toml").write_text(SETTINGS + tables)
-    assert "sampled_subset|t0" in made(refreshed(beside))
-    drawn = load_selection(beside, "t0")
-    assert drawn.equals(load_selection(inside, "t0"))
-    assert made(refreshed(beside)) == []
+    (root / "tsds.toml").write_text(SETTINGS + tables)
+    assert "sampled_subset|t0" in made(refreshed(root))
+    embedded = read_artifact(node_path(root / "storage", "query_embeddings|t0"))
+    by_id = dict(zip(embedded.frame["record_id"], embedded.vectors, strict=True))
+    assert np.allclose([by_id[f"t0-{i}"] for i in range(7)], clustered(7, 100), atol=1e-2)
 
     vectors = clustered(40, 10)[::-1].copy()
     vectors[0] = vectors[7]
-    np.save(beside / "vectors" / "s0.npy", vectors)
-    assert made(refreshed(beside))[:2] == ["candidate_corpus|s0", "candidate_embeddings|s0"]
+    np.save(root / "vectors" / "s0.npy", vectors)
+    assert made(refreshed(root, source="s0"))[:2] == ["candidate_corpus|s0", "candidate_embeddings|s0"]
 
-    np.save(beside / "vectors" / "s0.npy", vectors[:30])
-    (failed,) = [step for step in refreshed(beside) if step.outcome == "failed"]
+    np.save(root / "vectors" / "s0.npy", vectors[:30])
+    (failed,) = [step for step in refreshed(root, source="s0") if step.outcome == "failed"]
     assert failed.node == "candidate_corpus|s0"
     assert "s0.ids.txt: 40 ids for the 30 vectors in s0.npy" in failed.reasons[0]
     assert "its last good content, 40 records, stays in use" in failed.reasons[0]
 
 
 def test_a_chat_template_makes_chats_again_and_only_where_it_says_something_else(tmp_path):
-    root = make_project(tmp_path / "p", sources=1, tasks=1).root
+    root = make_project(tmp_path / "p", sources=1, tasks=0).root
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     rows = [{**row, "messages": chat} for row in records("s1", clustered(20, 11))]
-    write_records(root / "sources" / "s1.jsonl", [{k: v for k, v in row.items() if k != "text"} for row in rows])
+    write_records(
+        root / "sources" / "s1.jsonl", [{k: v for k, v in row.items() if k != "text"} for row in rows]
+    )
     refreshed(root)
     template = root / "chat.jinja"
     template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
@@ -62,13 +63,13 @@ def test_a_chat_template_makes_chats_again_and_only_where_it_says_something_else
     assert "candidate_embeddings|s1" in first
     corpus = read_artifact(node_path(root / "storage", "candidate_corpus|s1"))
     assert set(corpus.frame["text"]) == {"user: hi\nassistant: hello"}
-    assert made(refreshed(root)) == []
     template.write_text(template.read_text().replace("m.role }}:", "m.role }} -"))
-    assert "candidate_embeddings|s1" in made(refreshed(root))
+    seen = observe(Project.load(root))
+    assert node_status("candidate_corpus|s1", seen, seen.versions).state == STALE
 
 
 def test_a_source_that_is_larger_than_memory_is_stored_like_any_other(tmp_path, monkeypatch):
-    root = make_project(tmp_path / "p", sources=1, tasks=1).root
+    root = make_project(tmp_path / "p", sources=1, tasks=0).root
     refreshed(root)
     node = node_path(root / "storage", "candidate_corpus|s0")
     plain = read_artifact(node)
