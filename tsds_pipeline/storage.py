@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -59,8 +60,8 @@ class Draft:
     """A LazyFrame is written as it is read, a part at a time."""
     header: Header
     payloads: Mapping[str, Any] = field(default_factory=dict)
-    reads: Any = None
-    """What ``frame`` is read from, where that is gone when nobody holds it any more."""
+    reads: TemporaryDirectory | None = None
+    """The folder that ``frame`` is read from, where that is to be gone once it is written."""
 
     @property
     def rows(self) -> int:
@@ -140,6 +141,8 @@ def write_artifact(path: Path, draft: Draft) -> Artifact:
         write_atomically(path.with_name(names[name]), writer)
     header = Header(**{**asdict(draft.header), "payloads": names})
     write_atomically(path, lambda p: _write_frame(p, draft.frame, header))
+    if draft.reads is not None:
+        draft.reads.cleanup()
     for stale in path.parent.glob(f"{path.stem}.*-*"):
         if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
             stale.unlink(missing_ok=True)

@@ -45,27 +45,22 @@ def test_vectors_beside_the_records(tmp_path):
     assert "its last good content, 40 records, stays in use" in failed.reasons[0]
 
 
-def test_a_chat_template_makes_chats_again_and_only_where_it_says_something_else(tmp_path):
-    root = make_project(tmp_path / "p", sources=1, tasks=0).root
+def test_a_chat_template_decides_the_texts_and_a_changed_one_is_noticed(tmp_path):
+    root = make_project(tmp_path / "p", sources=0, tasks=0).root
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
-    rows = [{**row, "messages": chat} for row in records("s1", clustered(20, 11))]
-    write_records(
-        root / "sources" / "s1.jsonl", [{k: v for k, v in row.items() if k != "text"} for row in rows]
-    )
-    refreshed(root)
+    rows = [{"messages": chat, "embedding": row.tolist()} for row in clustered(20, 11)]
+    write_records(root / "sources" / "s.jsonl", rows)
     template = root / "chat.jinja"
     template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     (root / "tsds.toml").write_text(f'{SETTINGS}[corpus]\nchat_template = "chat.jinja"\n')
-    first = made(refreshed(root))
-    # Of what has no chats the records are read again, and come out the same.
-    assert "candidate_corpus|s0" in first
-    assert "candidate_embeddings|s0" not in first
-    assert "candidate_embeddings|s1" in first
-    corpus = read_artifact(node_path(root / "storage", "candidate_corpus|s1"))
+    refreshed(root)
+    corpus = read_artifact(node_path(root / "storage", "candidate_corpus|s"))
     assert set(corpus.frame["text"]) == {"user: hi\nassistant: hello"}
     template.write_text(template.read_text().replace("m.role }}:", "m.role }} -"))
     seen = observe(Project.load(root))
-    assert node_status("candidate_corpus|s1", seen, seen.versions).state == STALE
+    now = node_status("candidate_corpus|s", seen, seen.versions)
+    assert now.state == STALE
+    assert now.reasons[0].startswith("chat_template_hash ")
 
 
 def test_a_source_that_is_larger_than_memory_is_stored_like_any_other(tmp_path, monkeypatch):

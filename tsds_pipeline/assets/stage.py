@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -176,7 +177,7 @@ class Stage:
         metadata: Mapping[str, Any] | None = None,
         preview: pl.DataFrame | pl.LazyFrame | None = None,
         check_results: Sequence[dg.AssetCheckResult] = (),
-        reads: Any = None,
+        reads: TemporaryDirectory | None = None,
     ) -> dg.MaterializeResult[Draft]:
         """The materialisation of this node: an artifact for the I/O manager, metadata for the UI.
 

@@ -6,6 +6,7 @@ Formats are known to ``reading``, what makes a record to ``records``, copies and
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -49,8 +50,8 @@ class SourceRecords:
     """How many usable records there were: the sum of the counts."""
     quarantine: pl.DataFrame
     """One row a record that cannot be used: ``file``, ``line`` (from 1), ``reason``, ``excerpt``; sorted."""
-    folder: Any = None
-    """Keeps the files of ``table`` for as long as it is there."""
+    folder: TemporaryDirectory | None = None
+    """Where the files of ``table`` are, for as long as it is there."""
 
     @property
     def corpus(self) -> pl.DataFrame:
