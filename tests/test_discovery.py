@@ -764,3 +764,61 @@ class TestSavedDatasets:
         assert good.scan().all_problems() == (
             f"sources/x/: the dataset's {name} is missing: save or copy it again",
         )
+
+
+class TestVectors:
+    """Files of vectors beside the records."""
+
+    PRECOMPUTED = '[encoder]\nkind = "precomputed"\n'
+
+    def named(
+        self, good: Folder, vectors: str, *, kind: str = "sources", settings: str = PRECOMPUTED
+    ) -> Scan:
+        key = "a" if kind == "sources" else "t"
+        good.write("tsds.toml", f"{settings}[{kind}.{key}]\nvectors = {vectors}\n")
+        return good.scan()
+
+    @pytest.mark.parametrize("kind", ["sources", "tasks"])
+    def test_they_and_their_ids_count_for_the_version(self, good, kind):
+        plain = good.scan()
+        for name in ("v/b.npy", "v/b.ids.txt", "v/a.parquet"):
+            good.write(name)
+        found = self.named(good, '["v/*.npy", "v/a.parquet"]', kind=kind)
+        assert found.all_problems() == ()
+        files = found.sources["a"] if kind == "sources" else found.tasks["t"]
+        assert names(good, files.vectors) == ["v/a.parquet", "v/b.npy"]
+        seen = {(plain.sources["a"] if kind == "sources" else plain.tasks["t"]).version, files.version}
+        assert len(seen) == 2
+        for name in ("v/b.npy", "v/b.ids.txt", "v/a.parquet"):
+            good.write(name, f"other {name}")
+            found = good.scan()
+            seen.add((found.sources["a"] if kind == "sources" else found.tasks["t"]).version)
+        assert len(seen) == 5
+
+    @pytest.mark.parametrize(
+        ("vectors", "problem"),
+        [
+            ('"v/gone.npy"', 'no file (.npy (with .ids.txt beside it), .parquet or .arrow) at "v/gone.npy"'),
+            (
+                '"a.txt"',
+                '"a.txt" is not .npy (with .ids.txt beside it), .parquet or .arrow: name such a file',
+            ),
+            ('"s3://b/v.npy"', '"s3://b/v.npy": vectors are read from this machine: copy them here'),
+        ],
+    )
+    def test_what_cannot_be_used_is_a_problem(self, good, vectors, problem):
+        good.write("a.txt")
+        found = self.named(good, vectors)
+        assert found.all_problems() == (f"tsds.toml: [sources.a] vectors: {problem}",)
+
+    def test_ids_that_are_missing_are_a_problem(self, good):
+        good.write("v/b.npy")
+        assert self.named(good, '"v/b.npy"').all_problems() == (
+            "v/b.ids.txt: cannot be read: No such file or directory: make it a readable file, or remove it",
+        )
+
+    def test_where_texts_are_encoded_they_are_a_problem(self, good):
+        good.write("v/a.parquet")
+        assert self.named(good, '"v/a.parquet"', settings="").all_problems() == (
+            'tsds.toml: [sources.a] vectors: needs [encoder] kind = "precomputed": nothing else reads them',
+        )

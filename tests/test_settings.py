@@ -213,6 +213,7 @@ REACH = [
     ("corpus", "max_quarantined = 0.5", CORPORA),
     ("corpus", 'keep = {lang = ["en"]}', CORPORA),
     ("corpus", "drop = {year = [1, 2.5, true]}", CORPORA),
+    ("corpus", 'chat_template = "x.jinja"', CORPORA | QUERIES),
     ("selection", 'algorithm = "knn_tv"', SOLVERS),
     ("selection", "distance_scale = 4.0", SOLVERS),
     ("selection", "max_neighbors = 7", SOLVERS),
@@ -256,8 +257,10 @@ REACH = [
     ("tasks.t", 'sources = ["a"]', {"solver t"}),
     ("tasks.t", 'exclude = ["a"]', {"solver t"}),
     ("tasks.t", 'path = "x.jsonl"', set()),
+    ("tasks.t", 'vectors = "x.npy"', set()),
     ("tasks.t", 'text = "{x}"', {"query t"}),
     ("sources.a", 'path = "x.jsonl"', set()),
+    ("sources.a", 'vectors = "x.npy"', set()),
     ("sources.a", 'text = "{x}"', {"corpus a"}),
     ("sources.a", "max_chars = 9", {"corpus a"}),
     ("sources.a", "max_quarantined = 0.5", {"corpus a"}),
@@ -401,6 +404,17 @@ class TestParts:
         settings = parse('[exclude.e]\npath = "x.jsonl"\n', tmp_path)
         one, other = (corpus_part(settings, "a", {"e": version}) for version in ("1", "2"))
         assert one != other != corpus_part(settings, "a")
+
+    def test_a_chat_template_reaches_only_what_has_no_template_of_its_own(self, tmp_path):
+        own = {"sources.a": ['text = "{x}"'], "tasks.t": ['text = "{x}"']}
+        after = own | {"corpus": ['chat_template = "x.jinja"']}
+        assert changed(tmp_path, own, after) == {"corpus b", "query u"}
+
+    def test_what_a_chat_template_says_counts(self, tmp_path):
+        settings = parse('[corpus]\nchat_template = "x.jinja"\n', tmp_path)
+        for part in (corpus_part, query_part):
+            assert part(settings, "a", chat_template="1") != part(settings, "a", chat_template="2")
+            assert part(Settings(), "a", chat_template="1") == part(Settings(), "a")
 
     def test_parts_are_json(self):
         assert all(isinstance(json.loads(part), dict) for part in parts(Settings()).values())

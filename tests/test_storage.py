@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tsds_pipeline import storage
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import (
     Attempt,
@@ -180,6 +182,34 @@ def test_the_hash_overlooks_rounding_and_chunks():
     assert content_hash(VECTORS) != content_hash(VECTORS.reshape(4, 3))
     assert content_hash(np.float32([[-0.0]])) == content_hash(np.float32([[0.0]]))
     assert content_hash("a", "b") != content_hash("ab")
+
+
+@pytest.mark.parametrize("cuts", [[], [0], [1], [1, 1], [1, 2], [3]])
+@pytest.mark.parametrize("block", [8, 20, 2**24])
+def test_the_hash_of_a_table_in_parts_is_that_of_the_whole(tmp_path, monkeypatch, cuts, block):
+    monkeypatch.setattr(storage, "_BLOCK_BYTES", block)
+    table = TABLE.with_columns(
+        vector=pl.Series(VECTORS, dtype=pl.Array(pl.Float32, VECTORS.shape[1])),
+        nested=pl.Series([[{"a": "x", "b": "é"}], [], [{"a": "", "b": "y"}, {"a": None, "b": "z"}]]),
+        n=pl.Series([1, 2, 3]),
+    )
+    bounds = [0, *cuts, len(table)]
+    hashed = storage.TableHash(tmp_path)
+    for start, stop in itertools.pairwise(bounds):
+        hashed.add(table[start:stop])
+    assert hashed.hexdigest() == content_hash(table)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_is_not_in_memory_is_written_like_one_that_is(tmp_path):
+    for number, rows in enumerate(TABLE.iter_slices(1)):
+        rows.write_parquet(tmp_path / f"{number}.part")
+    parts = pl.scan_parquet(sorted(tmp_path.glob("*.part")))
+    draft = Draft(parts, Header("1", "1"), {"vectors": VECTORS})
+    artifact = write_artifact(artifact_path(tmp_path, "asset", "a"), draft)
+    assert read_artifact(artifact.path) == artifact
+    assert artifact.frame.equals(TABLE)
+    assert artifact.rows == draft.rows == len(TABLE)
 
 
 def test_the_hash_is_the_same_in_every_process():

@@ -12,14 +12,24 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from tsds_pipeline.corpus.vector_files import ids_file
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS
-from tsds_pipeline.places import Place, find_excluded, find_places, find_tests, is_broken_link, shown
+from tsds_pipeline.places import (
+    Place,
+    find_excluded,
+    find_places,
+    find_tests,
+    find_vectors,
+    is_broken_link,
+    shown,
+)
 from tsds_pipeline.project import SETTINGS_FILE, Project
 from tsds_pipeline.remote_files import RemoteFile, fetch
-from tsds_pipeline.settings import Settings
+from tsds_pipeline.settings import Settings, SourceSettings, TaskSettings
 from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.storage import content_hash
 
@@ -35,12 +45,14 @@ class InputFiles:
     paths: tuple[Path, ...]
     """Absolute and sorted, then the copies of ``remote``; empty when there is a problem."""
     version: str
-    """Hash (32 hex characters) of the names and bytes of the files, or of the problem.
+    """Hash (32 hex characters) of the names and bytes of the files, those of vectors too, or of the problem.
 
     Of a remote file it is the address and what identifies the content (``RemoteFile.identity``).
     """
     problem: str | None = None
     """Why the files cannot be used and what to do about it, in one line."""
+    vectors: tuple[Path, ...] = ()
+    """Absolute and sorted: the files with the vectors of the records, where they are beside them."""
     remote: Mapping[Path, RemoteFile] = field(default_factory=dict)
     """The remote files by the paths of their copies, which are there only after ``require``."""
 
@@ -94,8 +106,14 @@ def scan(project: Project) -> Scan:
     problems = [*source_problems, *task_problems, *test_problems, *excluded_problems]
     problems += _unknown_keys(settings, source_places, task_places)
     with FileHashes(project.storage / "file-hashes.json") as hashes:
-        sources = {key: _inputs(project, key, places, hashes) for key, places in source_places.items()}
-        tasks = {key: _inputs(project, key, places, hashes) for key, places in task_places.items()}
+        sources = {
+            key: _inputs(project, key, places, hashes, _Vectors("source", settings.sources.get(key)))
+            for key, places in source_places.items()
+        }
+        tasks = {
+            key: _inputs(project, key, places, hashes, _Vectors("task", settings.tasks.get(key)))
+            for key, places in task_places.items()
+        }
         tests = {key: _inputs(project, key, places, hashes) for key, places in test_places.items()}
         excluded = {key: _inputs(project, key, places, hashes) for key, places in excluded_places.items()}
     if not sources:
@@ -106,15 +124,35 @@ def scan(project: Project) -> Scan:
     return Scan(sources, tasks, tests, tuple(problems), excluded, hints)
 
 
-def _inputs(project: Project, key: str, places: list[Place], hashes: FileHashes) -> InputFiles:
+class _Vectors(NamedTuple):
+    """The table in tsds.toml of a source or task, which may name files of vectors."""
+
+    kind: str
+    table: SourceSettings | TaskSettings | None
+
+    def files(self, project: Project, key: str) -> tuple[Path, ...]:
+        """The files of vectors of ``key``; TsdsError where one is named and cannot be used."""
+        if self.table is None or self.table.vectors is None:
+            return ()
+        where = f"{SETTINGS_FILE}: [{self.kind}s.{key}] vectors"
+        if project.settings.vector_field is None:
+            raise TsdsError(f'{where}: needs [encoder] kind = "precomputed": nothing else reads them')
+        return find_vectors(project.root, where, self.table.vectors)
+
+
+def _inputs(
+    project: Project, key: str, places: list[Place], hashes: FileHashes, named: _Vectors | None = None
+) -> InputFiles:
     try:
         place = _only_place(key, places)
-        contents = [(shown(project.root, path), _digest(project.root, path, hashes)) for path in place.paths]
+        vectors = named.files(project, key) if named else ()
+        local = [*place.paths, *(path for file in vectors for path in (file, ids_file(file)) if path)]
+        contents = [(shown(project.root, path), _digest(project.root, path, hashes)) for path in local]
         contents += [(file.address, file.identity) for file in place.remote]
     except TsdsError as error:
         return InputFiles(key, (), content_hash("problem", str(error)), str(error))
     remote = {file.copy_in(project.storage / COPIES): file for file in place.remote}
-    return InputFiles(key, (*place.paths, *remote), content_hash(contents), remote=remote)
+    return InputFiles(key, (*place.paths, *remote), content_hash(contents), vectors=vectors, remote=remote)
 
 
 def _only_place(key: str, places: list[Place]) -> Place:

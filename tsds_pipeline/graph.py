@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from tsds_pipeline.corpus.chat_template import ChatTemplate, load_chat_template
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
@@ -151,11 +152,13 @@ def observe(project: Project) -> Observed:
         )
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
+    template = chat_template(project)
+    fingerprint = template.fingerprint if template else None
     for key, files in found.sources.items():
-        texts[node := f"source_files|{key}"] = corpus_part(settings, key, test_sets)
+        texts[node := f"source_files|{key}"] = corpus_part(settings, key, test_sets, fingerprint)
         versions[node] = content_hash(files.version, texts[node])
     for key, files in found.tasks.items():
-        texts[node := f"query_files|{key}"] = query_part(settings, key)
+        texts[node := f"query_files|{key}"] = query_part(settings, key, fingerprint)
         versions[node] = content_hash(files.version, texts[node])
     return Observed(project, found, texts, versions, project_models(project.root))
 
@@ -169,6 +172,12 @@ def _tokenizer(project: Project, task: str) -> str | None:
         return None if name is None else find_tokenizer(name, project.root).identity
     except TsdsError as error:
         return str(error)
+
+
+def chat_template(project: Project) -> ChatTemplate | None:
+    """The template that makes texts of the chats of ``project``; TsdsError where the named one is not there."""
+    name = project.settings.corpus.chat_template
+    return None if name is None else load_chat_template(name, project.root)
 
 
 def project_models(root: Path | None) -> Models:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsds_pipeline.addresses import REMOTE
+from tsds_pipeline.corpus.vector_files import FORMAT_RULE as VECTOR_RULE
+from tsds_pipeline.corpus.vector_files import FORMATS as VECTOR_FORMATS
 from tsds_pipeline.dataset_folders import data_files
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
@@ -93,6 +95,27 @@ def find_excluded(
     return found, problems
 
 
+def find_vectors(root: Path, where: str, patterns: Iterable[str]) -> tuple[Path, ...]:
+    """The files of vectors that ``patterns`` of ``where`` in tsds.toml name, absolute and sorted.
+
+    Raises :class:`TsdsError` where one names none, or what is none.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        if REMOTE.match(pattern):
+            raise TsdsError(
+                f'{where}: "{printable(pattern)}": vectors are read from this machine: copy them here'
+            )
+        paths = {Path(os.path.normpath(root / match)) for match in _glob(root, pattern)}
+        usable = {path for path in paths if path.name.endswith(VECTOR_FORMATS)}
+        if "*" not in pattern and "?" not in pattern and paths != usable:
+            raise TsdsError(f'{where}: "{printable(pattern)}" is not {VECTOR_RULE}: name such a file')
+        if not usable:
+            raise TsdsError(f'{where}: no file ({VECTOR_RULE}) at "{printable(pattern)}"')
+        found |= usable
+    return tuple(sorted(found))
+
+
 def shown(root: Path, path: Path) -> str:
     """``path`` in messages and versions: relative to ``root`` when it is inside, and printable."""
     return printable((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
@@ -124,8 +147,7 @@ def _named(root: Path, where: str, patterns: Iterable[str], problems: list[str])
 
 def _matches(root: Path, pattern: str, problems: list[str]) -> list[Path]:
     """The files of a pattern, or of a folder. "[" is a character like any other."""
-    found = glob.glob(pattern.replace("[", "[[]"), root_dir=root, recursive=True)
-    paths = [Path(os.path.normpath(root / match)) for match in found]
+    paths = [Path(os.path.normpath(root / match)) for match in _glob(root, pattern)]
     if "*" in pattern or "?" in pattern:
         paths = [path for path in paths if not (os.path.isdir(path) or is_passed_over(path.name))]
     elif paths and os.path.isdir(paths[0]):
@@ -134,6 +156,10 @@ def _matches(root: Path, pattern: str, problems: list[str]) -> list[Path]:
         except OSError:
             return []
     return _supported(root, paths, problems)
+
+
+def _glob(root: Path, pattern: str) -> list[str]:
+    return glob.glob(pattern.replace("[", "[[]"), root_dir=root, recursive=True)
 
 
 def _sources(root: Path, problems: list[str]) -> Iterator[tuple[str, Place]]:

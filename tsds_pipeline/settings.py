@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -153,6 +153,7 @@ Formats = Annotated[
 ]
 
 TEMPLATE = 'a text that names fields, as in "{instruction}\\n{output}"'
+VECTORS = "a path, or a list of paths, of .npy, .parquet or .arrow files (*, ? and ** allowed)"
 PATHS = (
     "a path, or a list of paths, relative to the project folder, or a remote address (*, ? and ** allowed)"
 )
@@ -222,6 +223,9 @@ class CorpusSettings(_Table):
     max_quarantined: Share = Field(0.05, description="a share from 0 to 1")
     keep: Values | None = Field(None, description=VALUES)
     drop: Values | None = Field(None, description=VALUES)
+    chat_template: Text | None = Field(
+        None, description="a .jinja file, or the folder or hub name of a model that has a chat template"
+    )
 
 
 class SelectionSettings(_Table):
@@ -263,6 +267,7 @@ class TaskSettings(SelectionSettings):
     sources: Keys | None = Field(None, min_length=1, description="a list of at least one source key")
     exclude: Keys | None = Field(None, description="a list of source keys")
     path: Paths | None = Field(None, description=PATHS)
+    vectors: Paths | None = Field(None, description=VECTORS)
     text: Template | None = Field(None, description=TEMPLATE)
 
     @model_validator(mode="after")
@@ -276,6 +281,7 @@ class SourceSettings(_Table):
     """[sources.X]: one source where the convention, or [corpus], does not do."""
 
     path: Paths | None = Field(None, description=PATHS)
+    vectors: Paths | None = Field(None, description=VECTORS)
     text: Template | None = Field(None, description=TEMPLATE)
     max_chars: Count | None = Field(None, description="a whole number from 1")
     max_quarantined: Share | None = Field(None, description="a share from 0 to 1")
@@ -537,30 +543,47 @@ def column_values(settings: Settings, source: str) -> dict[str, dict[str, tuple]
 _FILTERS = ("keep", "drop")
 
 
-def corpus_part(settings: Settings, source: str, test_sets: Mapping[str, str] | None = None) -> str:
+def _chat_template(settings: Settings, own: Iterable[str | None], fingerprint: str | None) -> dict[str, Any]:
+    """What decides the texts of chats where one of the templates ``own`` is not given."""
+    name = settings.corpus.chat_template
+    if name is None or None not in own:
+        return {}
+    return {"chat_template": name, "chat_template_hash": fingerprint and fingerprint[:12]}
+
+
+def corpus_part(
+    settings: Settings,
+    source: str,
+    test_sets: Mapping[str, str] | None = None,
+    chat_template: str | None = None,
+) -> str:
     """What decides which records ``source`` gives, beside its files.
 
-    ``test_sets`` are the versions of the test sets of [exclude.X] that there are.
+    ``test_sets`` are the versions of the test sets of [exclude.X] that there are; for ``chat_template`` see
+    ``ChatTemplate.fingerprint``.
     """
     max_chars, max_quarantined = corpus_limits(settings, source)
     text = settings.sources.get(source, SourceSettings()).text
     excluded = {
         name: [version[:12], settings.exclude[name].text] for name, version in (test_sets or {}).items()
     }
+    templates = [text, *(own for _, own in excluded.values())]
     return _canonical(
         text=text,
         max_chars=max_chars,
         max_quarantined=max_quarantined,
         **_with_vectors(settings.vector_field),
+        **_chat_template(settings, templates, chat_template),
         **column_values(settings, source),
         **({"exclude": excluded} if excluded else {}),
     )
 
 
-def query_part(settings: Settings, task: str) -> str:
-    """What decides the query records of ``task``, beside its files."""
+def query_part(settings: Settings, task: str, chat_template: str | None = None) -> str:
+    """What decides the query records of ``task``, beside its files; see ``ChatTemplate.fingerprint``."""
     text, field = settings.resolved_task(task).text, settings.for_task(task).encoder.vector_field
-    return _canonical(text=text, max_chars=settings.corpus.max_chars, **_with_vectors(field))
+    more = _with_vectors(field) | _chat_template(settings, [text], chat_template)
+    return _canonical(text=text, max_chars=settings.corpus.max_chars, **more)
 
 
 def solver_part(

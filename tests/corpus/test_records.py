@@ -6,6 +6,7 @@ from tsds_pipeline.corpus.quarantine import BadRecord
 from tsds_pipeline.corpus.records import RecordRules
 from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.corpus.text import content_id
+from tsds_pipeline.corpus.vectors import FieldVectors
 
 RULES = RecordRules(None, 10, None)
 
@@ -52,7 +53,7 @@ def test_a_template_decides_the_text():
 
 
 def test_the_vector_is_part_of_the_content_but_not_of_the_record():
-    rules = RecordRules(None, 10, "e")
+    rules = RecordRules(None, 10, FieldVectors("e"))
     found, other = rules.identify({"text": "t", "e": [1, 2.5]}), rules.identify({"text": "t", "e": [1, 2]})
     assert found.vector.tolist() == [1, 2.5]
     assert found.vector.dtype == "float32"
@@ -62,7 +63,7 @@ def test_the_vector_is_part_of_the_content_but_not_of_the_record():
 
 
 def test_vectors_that_are_the_same_in_float32_are_one():
-    rules = RecordRules(None, 10, "e")
+    rules = RecordRules(None, 10, FieldVectors("e"))
     assert (
         rules.identify({"text": "t", "e": [0.1, 0.0]}).content_id
         == rules.identify({"text": "t", "e": [0.1 + 1e-12, -0.0]}).content_id
@@ -89,5 +90,5 @@ def test_vectors_that_are_the_same_in_float32_are_one():
 )
 def test_vectors_that_cannot_be_used(fields, reason):
     with pytest.raises(BadRecord) as error:
-        RecordRules(None, 10, "e").identify({"text": "t", **fields})
+        RecordRules(None, 10, FieldVectors("e")).identify({"text": "t", **fields})
     assert str(error.value) == f'the vector field "e" {reason}'

@@ -20,7 +20,7 @@ from tsds_pipeline.corpus import (
     read_test_set,
 )
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
-from tsds_pipeline.graph import stored
+from tsds_pipeline.graph import chat_template, stored
 from tsds_pipeline.node_names import split_name
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
@@ -31,7 +31,14 @@ from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, su
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.pool_map import map_pool
-from tsds_pipeline.storage import Artifact, Draft, artifact_path, content_hash, write_atomically
+from tsds_pipeline.storage import (
+    Artifact,
+    Draft,
+    artifact_path,
+    content_hash,
+    count_rows,
+    write_atomically,
+)
 
 _asset = partial(pipeline_asset, group_name="candidates")
 EVERY_SOURCE = dg.AllPartitionMapping()
@@ -51,7 +58,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         except TsdsError as error:
             context.log.error(str(error))
             return _last_good(stage, str(error), checks.unreadable(str(error)))
-        corpus, bad = records.corpus, len(records.quarantine)
+        corpus, bad = records.table, len(records.quarantine)
         _, limit = corpus_limits(stage.settings, source)
         problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
         results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
@@ -62,11 +69,11 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         return stage.result(
             corpus,
             {},
-            version=content_hash(corpus),
+            version=records.version,
             metadata={
                 "records_read": records.read,
                 "quarantined": bad,
-                "copies": int(corpus["count"].sum()) - len(corpus),
+                "copies": records.copies - count_rows(corpus),
                 "excluded": sum(excluded.values()),
                 **({"excluded_by": excluded} if excluded else {}),
             },
@@ -77,6 +84,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             },
             preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=results,
+            reads=records.folder,
         )
 
 
@@ -93,6 +101,9 @@ def _read(stage: Stage, source: str) -> SourceRecords:
         vector_field=settings.vector_field,
         wanted=ColumnFilter(**column_values(settings, source)),
         test_sets=[_test_set(stage, name) for name in stage.observed.scan.excluded],
+        chat_template=chat_template(stage.observed.project),
+        vector_files=files.vectors,
+        spill=stage.observed.project.storage / "candidate_corpus",
     )
     write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
     excluded = artifact_path(stage.observed.project.storage, "excluded", source)
@@ -105,8 +116,10 @@ def _test_set(stage: Stage, name: str) -> TestSet:
     files, settings = stage.observed.scan.excluded[name], stage.settings
     try:
         template, max_chars = settings.exclude[name].text, settings.corpus.max_chars
-        paths = files.require()
-        records = read_test_set(paths, template=template, max_chars=max_chars, names=files.names)
+        paths, chats = files.require(), chat_template(stage.observed.project)
+        records = read_test_set(
+            paths, template=template, max_chars=max_chars, names=files.names, chat_template=chats
+        )
     except TsdsError as error:
         raise TsdsError(f"[exclude.{name}]: {error}") from None
     return TestSet.of(name, records)
@@ -124,8 +137,8 @@ def _last_good(
     if last is None:
         empty = empty_corpus(stage.settings.vector_field)
         return stage.stand_in(empty, {}, f"{problem} (until then it counts as empty)", check_results=results)
-    problem = f"{problem} (its last good content, {len(last.frame):,} records, stays in use)"
-    return stage.stand_in(last.frame, {}, problem, check_results=results, last=last.header)
+    problem = f"{problem} (its last good content, {last.rows:,} records, stays in use)"
+    return stage.stand_in(last.scan(), {}, problem, check_results=results, last=last.header)
 
 
 @_asset(
@@ -145,7 +158,9 @@ def candidate_embeddings(
             usable = [checks.result("usable_vectors")]
             return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log, usable)
         except Exception as error:
-            frame, vectors = _known_vectors(stage, candidate_corpus.frame)
+            frame, vectors = _known_vectors(
+                stage, candidate_corpus.scan().select("content_id", "count").collect()
+            )
             # Nothing to go on with: an encoder that does not work must not pass for a source without records.
             if frame.is_empty() and not isinstance(error, UnusableVectorError):
                 raise

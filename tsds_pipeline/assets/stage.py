@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -216,10 +217,12 @@ class Stage:
         project = self.project
         encoder = make_encoder(project.settings.encoder, project.root)
         with progress_bar(f"encoding {whose}", log.info) as progress:
-            made = embed(records.frame, encoder, project.storage / EMBEDDINGS, whose, progress)
+            # All but the other fields of the records, which may be most of them.
+            texts = records.scan().drop("variants", "record", strict=False).collect()
+            made = embed(texts, encoder, project.storage / EMBEDDINGS, whose, progress)
         figures = {"encoded": made.encoded, "reused": made.reused}
         return self.result(
-            records.frame.select("content_id", keep),
+            texts.select("content_id", keep),
             {name: records},
             payloads={"vectors": made.vectors},
             notes=figures,
@@ -229,7 +232,7 @@ class Stage:
 
     def result(
         self,
-        frame: pl.DataFrame,
+        frame: pl.DataFrame | pl.LazyFrame,
         made_from: Mapping[str, Artifact],
         *,
         content: tuple[object, ...] = (),
@@ -237,14 +240,15 @@ class Stage:
         payloads: Mapping[str, Any] | None = None,
         notes: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        preview: pl.DataFrame | None = None,
+        preview: pl.DataFrame | pl.LazyFrame | None = None,
         check_results: Sequence[dg.AssetCheckResult] = (),
+        reads: TemporaryDirectory | None = None,
     ) -> dg.MaterializeResult[Draft]:
         """The materialisation of this node: an artifact for the I/O manager, metadata for the UI.
 
         ``made_from`` are the artifacts that were read, by node; ``content`` and ``version`` as in
-        ``provenance.header``. A failed check of ``check_results`` is in the notes; a blocking one is raised as
-        :class:`FailedCheckError`.
+        ``provenance.header``, ``reads`` as in ``Draft``. A failed check of ``check_results`` is in the notes; a
+        blocking one is raised as :class:`FailedCheckError`.
         """
         failed = {one.check_name: one.description for one in check_results if not one.passed}
         blocking = checks.blocking_checks(asset_of(self.node))
@@ -252,12 +256,12 @@ class Stage:
             raise FailedCheckError(f"{describe(self.node)}: {'; '.join(problems)}", check_results)
         said = {**(notes or {}), **({"failed_checks": failed} if failed else {})}
         made = header(self.observed, self.node, made_from, *content, version=version, notes=said)
-        draft = Draft(frame, made, payloads or {})
+        draft = Draft(frame, made, payloads or {}, reads)
         return self._materialized(draft, metadata or {}, frame if preview is None else preview, check_results)
 
     def stand_in(
         self,
-        frame: pl.DataFrame,
+        frame: pl.DataFrame | pl.LazyFrame,
         made_from: Mapping[str, Artifact],
         problem: str,
         *,
@@ -269,10 +273,11 @@ class Stage:
 
         Where that is what was there before, ``last`` says so: it is still made from what it was made from.
         """
-        content = (frame, *(p for p in (payloads or {}).values() if isinstance(p, np.ndarray)))
-        made = header(self.observed, self.node, made_from, *content, problem=problem)
         if last is not None:
-            made = replace(last, code=made.code, problem=problem)
+            made = replace(last, code=CODE_VERSIONS[self.node.partition("|")[0]], problem=problem)
+        else:
+            content = (frame, *(p for p in (payloads or {}).values() if isinstance(p, np.ndarray)))
+            made = header(self.observed, self.node, made_from, *content, problem=problem)
         draft = Draft(frame, made, payloads or {})
         return self._materialized(draft, {"problem": problem}, frame, check_results)
 
@@ -280,18 +285,18 @@ class Stage:
         self,
         draft: Draft,
         metadata: Mapping[str, Any],
-        preview: pl.DataFrame,
+        preview: pl.DataFrame | pl.LazyFrame,
         check_results: Sequence[dg.AssetCheckResult],
     ) -> dg.MaterializeResult[Draft]:
-        asset = asset_of(self.node)
+        asset, first = asset_of(self.node), draft.frame.lazy().head(1).collect()
         return dg.MaterializeResult(
             value=draft,
             data_version=dg.DataVersion(draft.header.version),
             check_results=check_results,
             metadata={
-                "dagster/row_count": len(draft.frame),
-                "dagster/column_schema": column_schema(asset, draft.frame),
-                "dagster/column_lineage": column_lineage(asset, draft.frame, self.project.encoder),
+                "dagster/row_count": draft.rows,
+                "dagster/column_schema": column_schema(asset, first),
+                "dagster/column_lineage": column_lineage(asset, first, self.project.encoder),
                 "made_because": "; ".join(self.reasons),
                 "seconds": self.seconds,
                 "preview": preview_table(preview),
@@ -310,9 +315,9 @@ def _keys(context: dg.AssetExecutionContext) -> Iterable[tuple[str, str]]:
     return ((definition.name, key),)
 
 
-def preview_table(frame: pl.DataFrame) -> dg.TableMetadataValue:
+def preview_table(frame: pl.DataFrame | pl.LazyFrame) -> dg.TableMetadataValue:
     """The first rows, as text cells that are cut to a readable length."""
-    head = frame.head(PREVIEW_ROWS)
+    head = frame.lazy().head(PREVIEW_ROWS).collect()
     rows = [{name: _cell(value) for name, value in row.items()} for row in head.to_dicts()]
     columns = [dg.TableColumn(name, "string") for name in head.columns]
     return dg.MetadataValue.table([dg.TableRecord(row) for row in rows], dg.TableSchema(columns))

@@ -16,7 +16,7 @@ from tsds_pipeline.encoders import embed, make_encoder
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed
+from tsds_pipeline.graph import Observed, chat_template
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.provenance import require_same_versions
@@ -82,6 +82,8 @@ def query_examples(
             template=settings.resolved_task(task).text,
             max_chars=settings.corpus.max_chars,
             vector_field=settings.encoder.vector_field,
+            chat_template=chat_template(stage.observed.project),
+            vector_files=files.vectors,
         )
         # Other fields of a query decide nothing downstream.
         version = content_hash(queries.drop("record"))
@@ -326,6 +328,7 @@ def _test_records(stage: Stage, task: str) -> pl.DataFrame | None:
         max_chars=settings.corpus.max_chars,
         vector_field=None if resolved.leak_distance is None else stage.project.settings.encoder.vector_field,
         names=files.names,
+        chat_template=chat_template(stage.observed.project),
     )
 
 

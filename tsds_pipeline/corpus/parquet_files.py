@@ -13,10 +13,16 @@ ROWS_AT_A_TIME = 2**16
 
 def read_parquet(path: Path) -> Iterator[RawRecord]:
     """The records of ``path``. Raises :class:`TsdsError` where the file is missing, cut off or damaged."""
-    start, rows = 0, _rows(path, 0)
-    while not rows.is_empty():
+    for start, rows in parquet_rows(path):
         for line, fields in enumerate(rows.iter_rows(named=True), start + 1):
             yield RawRecord(line, fields)
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The rows of ``path``, a bounded number at a time, each time with how many came before."""
+    start, rows = 0, _rows(path, 0)
+    while not rows.is_empty():
+        yield start, rows
         start += len(rows)
         rows = _rows(path, start)
 

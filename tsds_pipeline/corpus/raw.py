@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from tsds_pipeline.corpus.quarantine import BadRecord
 
+ID_FIELDS = ("id", "_id", "uuid")
+"""Where a record has its own id: the first of these that holds a text or a whole number."""
 JSON_NAMES = {
     str: "a text",
     int: "a number",

@@ -3,13 +3,15 @@
 Formats are known to ``reading``, what makes a record to ``records``, copies and variants to ``tables``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
+from tsds_pipeline.corpus.chat_template import ChatTemplate
 from tsds_pipeline.corpus.exclusions import (
     EVERYTHING,
     EXCLUDED_SCHEMA,
@@ -29,14 +31,17 @@ from tsds_pipeline.corpus.reading import read_records
 from tsds_pipeline.corpus.records import RecordRules
 from tsds_pipeline.corpus.tables import Rows, RowTable, collapsed, split_by_length
 from tsds_pipeline.corpus.template import Template
+from tsds_pipeline.corpus.vector_files import VectorFiles
+from tsds_pipeline.corpus.vectors import FieldVectors, Vectors
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.storage import TableHash, content_hash
 
 
 @dataclass(frozen=True)
 class SourceRecords:
     """What a source holds. The same records in any order, in any files, give the same corpus."""
 
-    corpus: pl.DataFrame
+    table: pl.DataFrame | pl.LazyFrame
     """One row a content id, sorted by it, with the columns
 
     * ``content_id``; ``text``, normalised; ``count``, how many copies of it there were;
@@ -44,18 +49,34 @@ class SourceRecords:
     * ``variants``: the different records among the copies, each with the first ``record_id`` that has it, and
       ``record``, all its fields but id and vector as canonical JSON; in the order of ``record_id``;
     * ``vector``, an array of float32, where vectors are given.
+
+    A LazyFrame, over files in ``folder``, where it is too large for memory.
     """
+    version: str
+    """The content hash of the table."""
+    copies: int
+    """How many usable records there were: the sum of the counts."""
     quarantine: pl.DataFrame
     """One row a record that cannot be used: ``file``, ``line`` (from 1), ``reason``, ``excerpt``; sorted."""
-    read: int
-    """How many records there were: the sum of the counts and the rows of ``quarantine`` and ``excluded``."""
     excluded: pl.DataFrame
     """One row a record that is not wanted: ``file``, ``line``, ``rule``, ``reason``, ``excerpt``; sorted."""
+    folder: TemporaryDirectory | None = None
+    """Where the files of ``table`` are, for as long as it is there."""
+
+    @property
+    def corpus(self) -> pl.DataFrame:
+        """The table, in memory."""
+        return self.table.lazy().collect()
 
     @property
     def judged(self) -> int:
         """How many records could be bad: all but those that are excluded."""
-        return int(self.corpus["count"].sum()) + len(self.quarantine)
+        return self.copies + len(self.quarantine)
+
+    @property
+    def read(self) -> int:
+        """How many records there were: those that are judged and the rows of ``excluded``."""
+        return self.judged + len(self.excluded)
 
 
 def read_source(
@@ -67,21 +88,50 @@ def read_source(
     names: Mapping[Path, str] | None = None,
     wanted: ColumnFilter = EVERYTHING,
     test_sets: Sequence[TestSet] = (),
+    chat_template: ChatTemplate | None = None,
+    vector_files: Sequence[Path] = (),
+    spill: Path | None = None,
 ) -> SourceRecords:
     """Read the candidates in ``paths``; ``names`` says what messages call a file, where that is not its path.
 
-    The text of a record is made by ``template``, or found (``fields.SHAPES``), and has at most ``max_chars``
-    characters; ``vector_field`` names the field of vectors given with the data. What is wrong with a record
-    is in the quarantine; what is not ``wanted``, or known to one of ``test_sets``, is excluded.
+    The text of a record is made by ``template``, else, of a chat, by ``chat_template``, else found
+    (``fields.SHAPES``), and has at most ``max_chars`` characters; ``vector_field`` names the field of vectors given
+    with the data, or the column of those in ``vector_files``. What is wrong with a record is in the quarantine; what
+    is not ``wanted``, or known to one of ``test_sets``, is excluded.
+
+    What is too much for memory waits in files in the folder ``spill``; without one, everything stays in memory.
     Raises :class:`TsdsError` for a file that cannot be read as a whole, and for a template that is not understood.
     """
     named = _named(paths, names)
-    rows, quarantine, excluded = _read(paths, named, template, max_chars, vector_field, wanted)
-    read = len(rows) + len(quarantine) + len(excluded)
-    if test_sets:
-        rows, known = split_by_test_sets(rows, test_sets, named)
-        excluded = pl.concat([excluded, known])
-    return SourceRecords(collapsed(rows), quarantine, read, excluded.sort(*EXCLUDED_SCHEMA))
+    rules = _rules(template, max_chars, vector_field, chat_template, vector_files, spill)
+    rows, bad, unwanted = _read(paths, named, rules, spill, wanted)
+    excluded = [unwanted]
+
+    def parts() -> Iterator[pl.DataFrame]:
+        for part in _usable(rows, bad, named):
+            if test_sets:
+                part, known = split_by_test_sets(part, test_sets, named)
+                excluded.append(known)
+            yield collapsed(part)
+
+    if rows.folder is None:
+        (table,) = parts()
+        version, copies = content_hash(table), int(table["count"].sum())
+    else:
+        table, version, copies = _stored(parts(), Path(rows.folder.name))
+    left_out = pl.concat(excluded).sort(*EXCLUDED_SCHEMA)
+    return SourceRecords(table, version, copies, quarantine_table(bad), left_out, rows.folder)
+
+
+def _stored(parts: Iterable[pl.DataFrame], folder: Path) -> tuple[pl.LazyFrame, str, int]:
+    """The table that ``parts`` add up to, written to ``folder``, its content hash and the sum of its counts."""
+    hashed, copies, paths = TableHash(folder), 0, []
+    for number, part in enumerate(parts):
+        paths.append(folder / f"part-{number:05}.parquet")
+        part.write_parquet(paths[-1])
+        hashed.add(part)
+        copies += int(part["count"].sum())
+    return pl.scan_parquet(paths, glob=False), hashed.hexdigest(), copies
 
 
 def read_queries(
@@ -91,6 +141,8 @@ def read_queries(
     max_chars: int,
     vector_field: str | None,
     names: Mapping[Path, str] | None = None,
+    chat_template: ChatTemplate | None = None,
+    vector_files: Sequence[Path] = (),
 ) -> pl.DataFrame:
     """Read a query set: ``content_id``, ``record_id``, ``text``, ``record`` (and ``vector``), sorted.
 
@@ -98,7 +150,8 @@ def read_queries(
     ``read_source`` refuses, for any record that cannot be used and for an empty set.
     """
     named = _named(paths, names)
-    rows, quarantine, _ = _read(paths, named, template, max_chars, vector_field)
+    rules = _rules(template, max_chars, vector_field, chat_template, vector_files)
+    rows, quarantine = _read_whole(paths, named, rules)
     if len(quarantine):
         n = len(quarantine)
         raise TsdsError(
@@ -117,12 +170,14 @@ def read_test_set(
     max_chars: int,
     vector_field: str | None = None,
     names: Mapping[Path, str] | None = None,
+    chat_template: ChatTemplate | None = None,
 ) -> pl.DataFrame:
     """A test set as ``read_queries`` gives it, which may be empty; only the first record of each content.
 
     Raises :class:`TsdsError` where not all of it can be read.
     """
-    rows, quarantine, _ = _read(paths, _named(paths, names), template, max_chars, vector_field)
+    rules = _rules(template, max_chars, vector_field, chat_template)
+    rows, quarantine = _read_whole(paths, _named(paths, names), rules)
     if len(quarantine):
         raise TsdsError(
             f"{len(quarantine)} of {len(quarantine) + len(rows)} test records cannot be used: "
@@ -158,37 +213,67 @@ def _named(paths: Sequence[Path], names: Mapping[Path, str] | None) -> list[str]
     return [(names or {}).get(path, str(path)) for path in paths]
 
 
-def _read(
-    paths: Sequence[Path],
-    named: Sequence[str],
+def _rules(
     template: str | None,
     max_chars: int,
     vector_field: str | None,
+    chat_template: ChatTemplate | None,
+    vector_files: Sequence[Path] = (),
+    scratch: Path | None = None,
+) -> RecordRules:
+    vectors: Vectors | None = None
+    if vector_field is not None:
+        vectors = (
+            VectorFiles(vector_files, vector_field, scratch) if vector_files else FieldVectors(vector_field)
+        )
+    return RecordRules(None if template is None else Template(template), max_chars, vectors, chat_template)
+
+
+def _read_whole(
+    paths: Sequence[Path], named: Sequence[str], rules: RecordRules
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The usable records of ``paths``, one row each, and the quarantine table."""
+    rows, bad, _ = _read(paths, named, rules, None)
+    (table,) = _usable(rows, bad, named)
+    return table, quarantine_table(bad)
+
+
+def _read(
+    paths: Sequence[Path],
+    named: Sequence[str],
+    rules: RecordRules,
+    spill: Path | None,
     wanted: ColumnFilter = EVERYTHING,
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """The usable records of ``paths``, one row each, the quarantine table, and that of what is not ``wanted``."""
-    rules = RecordRules(None if template is None else Template(template), max_chars, vector_field)
-    table, bad = RowTable(with_vectors=vector_field is not None), []
-    excluded = Rows(EXCLUDED_SCHEMA)
+) -> tuple[RowTable, list[Quarantined], pl.DataFrame]:
+    """The records of ``paths``, one row each, what cannot be used, and the table of what is not ``wanted``."""
+    table, bad, excluded = RowTable(rules.vectors is not None, spill), [], Rows(EXCLUDED_SCHEMA)
     for number, (path, name) in enumerate(zip(paths, named, strict=True)):
         try:
-            for raw in read_records(path, max_chars):
+            for raw in read_records(path, rules.max_chars):
                 try:
                     if raw.reason:
                         raise BadRecord(raw.reason)
                     if why := wanted.reason(raw.fields):
                         excluded.append((name, raw.line, *why, excerpt_of(raw.fields)))
+                        rules.skip(raw.fields)
                         continue
                     table.add(number, raw.line, rules.identify(raw.fields))
                 except BadRecord as error:
                     bad.append(quarantined(name, raw.line, error, raw.raw or raw.fields))
         except TsdsError as error:
             raise TsdsError(str(error).replace(str(path), name)) from None
-    rows = table.frame()
-    if vector_field is not None:
-        rows, odd = split_by_length(rows)
-        bad += [_odd_length(named, row, rows.schema["vector"].shape[0]) for row in odd.iter_rows(named=True)]
-    return rows, quarantine_table(bad), excluded.frame()
+    if isinstance(rules.vectors, VectorFiles):
+        bad += rules.vectors.unused()
+    return table, bad, excluded.frame()
+
+
+def _usable(table: RowTable, bad: list[Quarantined], named: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The parts of ``table`` but for rows whose vector is of another length, which are added to ``bad``."""
+    for rows in table.parts():
+        if "vector" in rows.columns:
+            rows, odd = split_by_length(rows, table.dim)
+            bad += [_odd_length(named, row, table.dim) for row in odd.iter_rows(named=True)]
+        yield rows
 
 
 def _odd_length(named: Sequence[str], row: dict[str, Any], dim: int) -> Quarantined:

@@ -37,7 +37,7 @@ class ArtifactIOManager(dg.UPathIOManager):
             self._storage,
             node,
             made,
-            len(obj.frame),
+            made.rows,
             seconds=context.output_metadata["seconds"].value,
             made_because=context.output_metadata["made_because"].value,
             run_id=context.run_id,

@@ -24,7 +24,9 @@ def keep_statistics(storage: Path, source: str, embeddings: Artifact) -> None:
         known = []
     if known != [embeddings.version]:
         found = {**statistics(embeddings.vectors), "version": embeddings.version}
-        write_atomically(path, pl.DataFrame([found]).write_parquet)
+        # Those of a source without vectors are null, and numbers all the same to whoever reads them with others.
+        numbers = dict.fromkeys(("mean_length", "concentration"), pl.Float64)
+        write_atomically(path, pl.DataFrame([found], schema_overrides=numbers).write_parquet)
 
 
 def statistics(vectors: np.ndarray) -> dict[str, float | int | None]:
