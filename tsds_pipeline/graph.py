@@ -130,7 +130,7 @@ class Observed:
 
 def observe(project: Project) -> Observed:
     """Scan the project folder and resolve the settings. No large file is read twice (see ``discovery``)."""
-    from tsds_pipeline.encoders import make_encoder
+    from tsds_pipeline.encoders import both_fingerprints
 
     found, settings = scan(project), project.settings
     texts = {
@@ -139,8 +139,7 @@ def observe(project: Project) -> Observed:
     }
     for name in {DEFAULT_ENCODER, *(settings.resolved_task(task).encoder for task in found.tasks)}:
         seen = project.with_encoder(name)
-        encoder = make_encoder(seen.settings.encoder, project.root)
-        texts[seen.of_encoder("encoder_settings")] = encoder.fingerprint
+        texts[seen.of_encoder("encoder_settings")] = both_fingerprints(seen.settings.encoder, project.root)
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
         texts[f"solver_settings|{task}"] = solver_part(settings, task)

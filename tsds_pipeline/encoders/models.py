@@ -33,10 +33,10 @@ class Model:
     identity: str
 
 
-def find_model(name: str, root: Path) -> Model:
+def find_model(name: str, root: Path, owner: str | None = "sentence-transformers") -> Model:
     """The files of model ``name``; ``root`` is what the path of a folder is relative to.
 
-    A hub name that is not in the local cache is downloaded. Raises :class:`TsdsError` when nothing is found.
+    ``owner`` has the hub names that name none; with None they are as they stand. A hub name that is not in the local cache is downloaded. Raises :class:`TsdsError` when nothing is found.
     """
     if name in PACKAGED:
         return _packaged(name)
@@ -45,7 +45,7 @@ def find_model(name: str, root: Path) -> Model:
         return Model(folder, f"sha256:{_hash_of(folder)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
         raise TsdsError(f'[encoder] model = "{name}": there is no folder {folder}: {REMEDY}')
-    return _from_hub(name)
+    return _from_hub(name, owner)
 
 
 def _packaged(name: str) -> Model:
@@ -62,9 +62,14 @@ def _hash_of(folder: Path) -> str:
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
         if path.is_file() and not hidden and path.suffix.lower() != ".md":
-            stat = path.stat()
-            digest.update(f"{name.as_posix()}\0{_file_hash(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
+            digest.update(f"{name.as_posix()}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the bytes of ``path``."""
+    stat = path.stat()
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
@@ -74,12 +79,12 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(name: str) -> Model:
-    """As sentence-transformers does, a name without an owner is one of its own models."""
+def _from_hub(name: str, owner: str | None) -> Model:
+    """``owner`` has what names none: sentence-transformers takes such a name for one of its own models."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    repository = name if "/" in name else f"sentence-transformers/{name}"
+    repository = name if "/" in name or owner is None else f"{owner}/{name}"
     try:
         try:
             folder = snapshot_download(repository, local_files_only=True)
