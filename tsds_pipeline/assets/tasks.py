@@ -63,7 +63,7 @@ def query_examples(
 @_asset(
     partitions_def=TASKS,
     kinds={"numpy", "huggingface"},
-    of_encoder=["encoder_settings"],
+    of_encoder=["encoder_settings", "gradient_warmup"],
     pool="encoder",
 )
 def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource, query_examples: Artifact):
@@ -71,7 +71,7 @@ def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource
     with Stage.of(context, project) as stage:
         task = context.partition_key
         node = f"query_examples|{task}"
-        return stage.embedded(f"task {task}", node, query_examples, "record_id", context.log)
+        return stage.embedded("query", f"task {task}", node, query_examples, "record_id", context.log)
 
 
 @_asset(

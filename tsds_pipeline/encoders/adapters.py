@@ -53,7 +53,8 @@ def load_adapters(model: CausalModel, checkpoints: Sequence[Checkpoint]) -> Adap
                 stored = set(file.keys())
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
             raise TsdsError(
-                f"[encoder] checkpoints: {checkpoint.folder} cannot be loaded as an adapter of this model: {reason(error)}"
+                f"[encoder] checkpoints: {checkpoint.folder} cannot be loaded as an adapter of this model: "
+                f"{reason(error)}"
             ) from error
         # PEFT would go on with random weights.
         if differing := sorted(stored ^ set(lora_weights(network, _name(place)))):

@@ -56,6 +56,11 @@ class Checkpoint:
         return {name: (tensors[_FIRST + name], tensors[_SECOND + name]) for name in names}
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether ``folder`` is there with all files of a checkpoint."""
+    return all((folder / name).is_file() for name in (CONFIG, ADAPTER, MOMENTS, TRAINING))
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in ``folder``; :class:`TsdsError` where there is none, or not all of it can be read."""
     for name in (CONFIG, ADAPTER):

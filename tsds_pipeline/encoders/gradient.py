@@ -9,10 +9,11 @@ where R_i is a random projection to ``dimension`` numbers (``random_projection``
 their errors average out) and g_i(z) the gradient of l(z) with respect to the adapter's weights at checkpoint i:
 
 * of a query, the plain gradient;
-* of a candidate, the step that Adam would take for it (Xia et al. 2024, arXiv 2402.04333, section 3.1): with the moments
-  m, v that the optimizer had after t steps, and G the plain gradient,
+* of a candidate, the step that Adam would take for it (Xia et al. 2024, arXiv 2402.04333, section 3.1): with the
+  moments m, v that the optimizer had after t steps, and G the plain gradient,
 
-      m' = (0.9 m + 0.1 G) / (1 - 0.9^(t+1)),   v' = (0.999 v + 0.001 G^2) / (1 - 0.999^(t+1)),   g = m' / (sqrt(v') + 1e-8)
+      g = m' / (sqrt(v') + 1e-8)
+      m' = (0.9 m + 0.1 G) / (1 - 0.9^(t+1)),   v' = (0.999 v + 0.001 G^2) / (1 - 0.999^(t+1))
 
   The script of LESS leaves out both divisions and has the 1e-8 under the root. The divisions are one factor
   for all weights and go away with the length.
@@ -72,7 +73,7 @@ class GradientEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Before the warm-up it has what decides that in place of the checkpoints. TsdsError where files are lacking."""
+        """Before the warm-up it has what decides that, in place of the checkpoints."""
         settings = self._settings
         if self._checkpoints:
             checkpoint_weights(self._checkpoints)

@@ -36,7 +36,8 @@ class Model:
 def find_model(name: str, root: Path, owner: str | None = "sentence-transformers") -> Model:
     """The files of model ``name``; ``root`` is what the path of a folder is relative to.
 
-    ``owner`` has the hub names that name none; with None they are as they stand. A hub name that is not in the local cache is downloaded. Raises :class:`TsdsError` when nothing is found.
+    ``owner`` has the hub names that name none; with None they are as they stand. A name of the hub that is not in the
+    local cache is downloaded. Raises :class:`TsdsError` when nothing is found.
     """
     if name in PACKAGED:
         return _packaged(name)

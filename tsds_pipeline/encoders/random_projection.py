@@ -2,15 +2,18 @@
 
 A vector is cut into blocks of ``dimension`` numbers; each gets random signs and is turned by a random number of places,
 and the blocks are added up. That is R'x with one entry of +-1 in each row of R (length, dimension): a count sketch
-(Charikar et al. 2002; feature hashing, Weinberger et al. 2009), whose rows of one block never meet. For any x and y
+(Charikar et al. 2002; feature hashing, Weinberger et al. 2009), in which the rows of one block never meet. COPIES
+of them, added up and divided by sqrt(COPIES), are a sparse Johnson-Lindenstrauss matrix (Kane and Nelson 2014). For any
+x and y
 
-    E <R'x, R'y> = <x, y>,    Var <R'x, R'y> <= (|x|^2 |y|^2 + <x, y>^2 - 2 sum_i x_i^2 y_i^2) / dimension,
+    E <R'x, R'y> = <x, y>,    Var <R'x, R'y> <= (|x|^2 |y|^2 + <x, y>^2) / dimension,
 
-the variance of a dense matrix of +-1 (the Johnson-Lindenstrauss error), for a cost that does not grow with ``dimension``:
-gradients are millions of numbers long, and a dense matrix would take far longer than the gradients themselves.
+as for a dense matrix of +-1, at a cost that does not grow with ``dimension``: gradients are millions of numbers long,
+and a dense matrix would take far longer than the gradients themselves. Several copies make large errors rare for
+vectors that a few numbers dominate, too.
 
-Signs and turns are functions of the seed and the number of the block alone: bits of the SplitMix64 sequence (Steele, Lea,
-Flood 2014), computed in integers, the same on every device.
+Signs and turns are functions of the seed and the number of the block alone: bits of the SplitMix64 sequence (Steele,
+Lea, Flood 2014), computed in integers, the same on every device.
 """
 
 from hashlib import blake2b
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+COPIES = 4
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
@@ -34,13 +38,16 @@ def projected(values: "torch.Tensor", start: int, dimension: int, seed: str) -> 
     first, before = divmod(start, dimension)
     blocks = -(-(before + length) // dimension)
     padded = torch.nn.functional.pad(values, (before, blocks * dimension - before - length))
-    signs = _signs(seed, first, blocks, dimension, values.device).to(values.dtype)
-    signed = (padded.view(rows, blocks, dimension) * signs).view(rows, -1)
     numbers = torch.arange(first, first + blocks, device=values.device)
-    turns = _bits(f"turns {seed}", numbers) % dimension
     places = torch.arange(dimension, device=values.device)
-    taken = (places - turns[:, None]) % dimension + (numbers - first)[:, None] * dimension
-    return signed[:, taken.view(-1)].view(rows, blocks, dimension).sum(dim=1)
+    total = 0
+    for copy in range(COPIES):
+        signs = _signs(f"signs {copy} {seed}", first, blocks, dimension, values.device).to(values.dtype)
+        signed = (padded.view(rows, blocks, dimension) * signs).view(rows, -1)
+        turns = _bits(f"turns {copy} {seed}", numbers) % dimension
+        taken = (places - turns[:, None]) % dimension + (numbers - first)[:, None] * dimension
+        total = total + signed[:, taken.view(-1)].view(rows, blocks, dimension).sum(dim=1)
+    return total / COPIES**0.5
 
 
 def _signs(seed: str, first: int, blocks: int, dimension: int, device: "torch.device") -> "torch.Tensor":
@@ -49,7 +56,7 @@ def _signs(seed: str, first: int, blocks: int, dimension: int, device: "torch.de
 
     words = dimension // 64
     numbers = torch.arange(first * words, (first + blocks) * words, device=device)
-    bits = (_bits(f"signs {seed}", numbers)[:, None] >> torch.arange(64, device=device)) & 1
+    bits = (_bits(seed, numbers)[:, None] >> torch.arange(64, device=device)) & 1
     return (2 * bits - 1).view(blocks, dimension)
 
 

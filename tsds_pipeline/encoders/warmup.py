@@ -1,8 +1,8 @@
 """Warm-up training of LoRA adapters: a short run over a sample of the pool, whose checkpoints gradients are taken at.
 
-As in LESS: AdamW without weight decay, batches of 32, gradients clipped to length 1, a learning rate that rises over the
-first 3% of the steps and then falls to 0 linearly, a checkpoint each epoch. Unlike there, nothing is dropped out, and the
-loss of a batch is the mean over its texts of the very loss whose gradients are taken later (``lora_gradients``).
+As in LESS: AdamW without weight decay, batches of 32, gradients clipped to length 1, a learning rate that rises over
+the first 3% of the steps and then falls to 0 linearly, a checkpoint each epoch. Unlike there, nothing is dropped out,
+and the loss of a batch is the mean over its texts of the loss whose gradients are taken later (``lora_gradients``).
 
 The same settings and texts give the same adapters on the same machine, also where training was killed and went on
 from the last complete epoch.
@@ -20,7 +20,13 @@ import numpy as np
 from tsds_pipeline.encoders.adapters import NEW, new_adapter
 from tsds_pipeline.encoders.batches import batches, by_length
 from tsds_pipeline.encoders.causal_model import CausalModel, find_causal_model, load_causal_model
-from tsds_pipeline.encoders.checkpoints import ADAPTER, Checkpoint, read_checkpoint, write_checkpoint
+from tsds_pipeline.encoders.checkpoints import (
+    ADAPTER,
+    Checkpoint,
+    is_complete,
+    read_checkpoint,
+    write_checkpoint,
+)
 from tsds_pipeline.encoders.gradient import BETAS, EPSILON, MOST_BATCH_TOKENS
 from tsds_pipeline.encoders.lora_gradients import lora_weights, text_losses
 from tsds_pipeline.errors import TsdsError
@@ -61,7 +67,7 @@ def warm_up(
     ``progress`` counts texts, over all epochs. Raises :class:`TsdsError` where no text has two tokens.
     """
     folders = epoch_folders(folder, settings)
-    done = next((n for n, one in enumerate(folders) if not one.is_dir()), len(folders))
+    done = next((n for n, one in enumerate(folders) if not is_complete(one)), len(folders))
     if done < len(folders):
         _train(settings, root, texts, folders, done, progress)
     return [_epoch(one) for one in folders]
@@ -112,18 +118,13 @@ def _train(
             total += _step(network, model, batch, settings.batch_size, parameters, optimizer, rate)
             if progress:
                 progress(epoch * len(ids) + min((number + 1) * BATCH, len(ids)), len(folders) * len(ids))
-        state = {name: optimizer.state[parameter] for name, parameter in parameters.items()}
         training = {
             "epoch": epoch + 1,
             "step": (epoch + 1) * steps,
             "learning_rate": float(np.mean(rates)),
             "loss": total / len(ids),
         }
-        moments = {name: (one["exp_avg"], one["exp_avg_sq"]) for name, one in state.items()}
-        config = network.peft_config[NEW]
-        _written_whole(
-            folders[epoch], lambda path: write_checkpoint(path, config, parameters, moments, training)
-        )
+        _save(folders[epoch], network.peft_config[NEW], parameters, optimizer, training)
 
 
 def _step(
@@ -160,6 +161,14 @@ def learning_rate(highest: float, step: int, steps: int) -> float:
     return highest * (steps - step) / (steps - rising + 1)
 
 
+def _save(
+    folder: Path, config: Any, parameters: dict[str, Any], optimizer: Any, training: dict[str, Any]
+) -> None:
+    state = {name: optimizer.state[parameter] for name, parameter in parameters.items()}
+    moments = {name: (one["exp_avg"], one["exp_avg_sq"]) for name, one in state.items()}
+    _written_whole(folder, lambda path: write_checkpoint(path, config, parameters, moments, training))
+
+
 def _restore(folder: Path, parameters: dict[str, Any], optimizer: Any, device: str) -> None:
     """Put weights and moments of the checkpoint in ``folder`` into ``parameters`` and ``optimizer``."""
     import torch
@@ -182,6 +191,7 @@ def _written_whole(folder: Path, writer: Callable[[Path], None]) -> None:
     try:
         writer(temporary)
         temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is not complete
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
