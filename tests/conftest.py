@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from tests.servers import Bucket, WebServer
+    from tests.servers import Bucket, Hub, WebServer
 
 # Before numpy or torch is imported: two workers on two cores must not start four threads each.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -68,6 +68,24 @@ def web() -> Iterator["WebServer"]:
     from tests.servers import WebServer
 
     with WebServer() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator["Hub"]:
+    """A Hugging Face hub on this machine, which the environment names."""
+    from huggingface_hub import constants
+
+    from tests.servers import Hub
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with Hub() as server:
+        # Read from the environment when huggingface_hub is imported, which was long ago.
+        endpoint = server.address("").rstrip("/")
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, endpoint)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
 
 

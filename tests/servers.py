@@ -1,10 +1,13 @@
-"""Servers of remote files, on this machine: a web server that counts, and S3."""
+"""Servers of remote files, on this machine: a web server that counts, the Hugging Face hub, and S3."""
 
 import contextlib
 import hashlib
 import http.server
+import json
+import re
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import cache
@@ -81,6 +84,72 @@ def etag(body: bytes) -> dict[str, str]:
 
 def last_modified(_: bytes) -> dict[str, str]:
     return {"Last-Modified": formatdate(time.time() - 3600, usegmt=True)}
+
+
+class Hub(WebServer):
+    """What ``huggingface_hub`` asks of the hub about datasets: ``files`` by "owner/name/path", all at revision main.
+
+    With a ``token``, who does not give it is told, as by the hub, that there is no such dataset.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.token = ""
+
+    def _answer(self, handler: http.server.BaseHTTPRequestHandler, with_body: bool) -> None:
+        path = urllib.parse.unquote(urllib.parse.urlparse(handler.path).path).removeprefix("/")
+        self.requests.append(f"{handler.command} {path}")
+        given = handler.headers.get("Authorization") == f"Bearer {self.token}"
+        status, body = (200, b"") if given or not self.token else (401, b"RepoNotFound")
+        if status == 200:
+            status, body = self._found(path, "recursive=True" in handler.path)
+        if self.status != HTTPStatus.OK:
+            status, body = self.status, b""
+        handler.send_response(status)
+        if status != 200 and body:
+            handler.send_header("X-Error-Code", body.decode())
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        if with_body:
+            handler.wfile.write(body)
+
+    def _found(self, path: str, recursive: bool) -> tuple[int, bytes]:
+        """The status and the body, which is the hub's code for what is wrong where anything is."""
+        repository, asked, revision, inner = re.fullmatch(
+            r"(?:api/)?datasets/([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)/?(.*))?", path
+        ).groups()
+        files = {
+            name.removeprefix(f"{repository}/"): body
+            for name, body in self.files.items()
+            if name.startswith(f"{repository}/")
+        }
+        if not files:
+            return 404, b"RepoNotFound"
+        if revision not in (None, "main"):
+            return 404, b"RevisionNotFound"
+        if asked == "resolve":
+            return (200, files[inner]) if inner in files else (404, b"EntryNotFound")
+        if asked != "tree":
+            return 200, json.dumps({"id": repository, "sha": "0" * 40}).encode()
+        entries = _tree(files, inner, recursive)
+        return (200, json.dumps(entries).encode()) if entries else (404, b"EntryNotFound")
+
+
+def _tree(files: Mapping[str, bytes], folder: str, recursive: bool) -> list[dict[str, Any]]:
+    """The entries of ``folder`` as the hub describes them."""
+    before = f"{folder}/" if folder else ""
+    entries: dict[str, dict[str, Any]] = {}
+    for name, body in files.items():
+        if not name.startswith(before):
+            continue
+        parts = name.removeprefix(before).split("/")
+        for depth in range(1, len(parts) if recursive else min(2, len(parts))):
+            inner = before + "/".join(parts[:depth])
+            entries[inner] = {"type": "directory", "path": inner, "oid": "0", "size": 0}
+        if recursive or len(parts) == 1:
+            oid = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+            entries[name] = {"type": "file", "path": name, "oid": oid, "size": len(body)}
+    return list(entries.values())
 
 
 class Bucket:

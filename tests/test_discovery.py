@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from tsds_pipeline import file_hashes
 from tsds_pipeline.corpus import read_source
+from tsds_pipeline.corpus.lines import import_zstd
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.file_hashes import FileHashes
+from tsds_pipeline.file_names import FORMAT_RULE
 from tsds_pipeline.keys import KEY_PATTERN
 from tsds_pipeline.places import FORMATS
 from tsds_pipeline.project import Project
@@ -85,6 +87,10 @@ class TestConvention:
             path.write_bytes(gzip.compress(b'{"text": "x"}\n'))
         elif suffix == ".csv":
             path.write_text("text\nx\n")
+        elif suffix == ".jsonl.zst":
+            path.write_bytes(import_zstd(path).compress(b'{"text": "x"}\n'))
+        elif suffix == ".arrow":
+            pl.DataFrame({"text": ["x"]}).write_ipc_stream(path)
         elif suffix == ".parquet":
             pl.DataFrame({"text": ["x"]}).write_parquet(path)
         paths = folder.scan().sources["alpaca"].require()
@@ -248,7 +254,7 @@ class TestNamedInSettings:
     def test_a_path_to_nothing_keeps_the_source_and_says_so(self, good):
         good.write("data/x.txt")
         found = self.settings(good, '[sources.x]\npath = ["data/x.txt", "gone/*.jsonl"]\n')
-        problem = 'tsds.toml: [sources.x] path: no file (.jsonl, .jsonl.gz, .parquet or .csv) at "data/x.txt"'
+        problem = f'tsds.toml: [sources.x] path: no file ({FORMAT_RULE}) at "data/x.txt"'
         assert found.sources["x"].problem == problem
         assert found.sources["a"].problem is None
 
@@ -315,7 +321,7 @@ class TestProblems:
     def test_an_unknown_format(self, good):
         good.write("sources/b.json")
         assert self.only_problem(good) == (
-            "sources/b.json: not .jsonl, .jsonl.gz, .parquet or .csv: convert it, or move it elsewhere"
+            f"sources/b.json: not {FORMAT_RULE}: convert it, or move it elsewhere"
         )
 
     def test_an_unknown_format_in_a_folder_does_not_stop_its_source(self, good):
@@ -360,7 +366,7 @@ class TestProblems:
     def test_an_empty_source_folder(self, good):
         (good.root / "sources" / "b").mkdir()
         assert self.only_problem(good) == (
-            "sources/b/: no file (.jsonl, .jsonl.gz, .parquet or .csv) in it: add one, or remove the folder"
+            f"sources/b/: no file ({FORMAT_RULE}) in it: add one, or remove the folder"
         )
 
     def test_a_task_without_queries(self, good):
@@ -368,7 +374,7 @@ class TestProblems:
         good.write("tasks/u/query.json")
         assert self.only_problem(good) == (
             "tasks/u/: no queries (there is queries.jsonl, query.json): put them in query.jsonl "
-            "(.jsonl, .jsonl.gz, .parquet or .csv)"
+            "(.jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv)"
         )
 
     def test_a_file_where_a_task_folder_belongs(self, good):
@@ -703,3 +709,58 @@ def during_reading(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
         return result
 
     monkeypatch.setattr(file_hashes.hashlib, "file_digest", digest)
+
+
+class TestSavedDatasets:
+    """Folders as ``save_to_disk`` of Hugging Face datasets writes them."""
+
+    def save(self, folder: Folder, name: str, shards: int = 2) -> None:
+        for number in range(shards):
+            path = folder.write(f"{name}/data-{number:05}-of-{shards:05}.arrow")
+            pl.DataFrame({"text": [f"{name} {number}"]}).write_ipc_stream(path)
+        files = [{"filename": f"data-{n:05}-of-{shards:05}.arrow"} for n in range(shards)]
+        folder.write(f"{name}/state.json", json.dumps({"_data_files": files, "_split": None}))
+        folder.write(f"{name}/dataset_info.json", "{}")
+
+    def test_its_data_files_are_the_source_and_nothing_else_that_lies_there(self, folder):
+        self.save(folder, "sources/x", 3)
+        self.save(folder, "sources/x", 2)
+        folder.write("sources/x/cache-1.arrow")
+        folder.write("tasks/t/query.jsonl")
+        found = folder.scan()
+        assert names(folder, found.sources["x"].paths) == [
+            f"sources/x/data-0000{n}-of-00002.arrow" for n in (0, 1)
+        ]
+        assert found.all_problems() == ()
+
+    def test_of_splits_one_is_named(self, good):
+        for split in ("train", "test"):
+            self.save(good, f"sources/x/{split}", 1)
+        good.write("sources/x/dataset_dict.json", '{"splits": ["train", "test"]}')
+        assert good.scan().all_problems() == (
+            "sources/x/: a dataset with the splits train, test: name the one that counts, as in "
+            'path = "sources/x/train"',
+        )
+        good.write("tsds.toml", '[sources.x]\npath = "sources/x/train"\n')
+        found = good.scan()
+        assert found.all_problems() == ()
+        assert names(good, found.sources["x"].paths) == ["sources/x/train/data-00000-of-00001.arrow"]
+        good.write("tsds.toml", '[sources.y]\npath = "sources/x"\n')
+        assert "the splits train, test" in good.scan().sources["y"].problem
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{}", '{"_data_files": []}', '{"_data_files": [{"filename": 1}]}']
+    )
+    def test_a_damaged_description_is_a_problem(self, good, text):
+        good.write("sources/x/state.json", text)
+        assert good.scan().all_problems() == (
+            "sources/x/state.json: does not describe a dataset of Hugging Face: save or copy it again",
+        )
+
+    @pytest.mark.parametrize("name", ["data-00001-of-00002.arrow", "../a.jsonl"])
+    def test_a_missing_file_is_a_problem(self, good, name):
+        self.save(good, "sources/x", 1)
+        good.write("sources/x/state.json", json.dumps({"_data_files": [{"filename": name}]}))
+        assert good.scan().all_problems() == (
+            f"sources/x/: the dataset's {name} is missing: save or copy it again",
+        )

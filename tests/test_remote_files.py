@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Bucket, WebServer, last_modified
+from tests.servers import Bucket, Hub, WebServer, last_modified
 from tsds_pipeline import remote_files as remote
 from tsds_pipeline.corpus import read_queries, read_source
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.file_names import FORMAT_RULE
 from tsds_pipeline.project import Project
 
 RECORD = b'{"text": "x"}\n'
@@ -108,7 +109,9 @@ class TestWeb:
 
     def test_what_a_web_server_cannot_do_is_not_tried(self, web: WebServer, look):
         assert "a web server lists no files" in problem(look(web.address("*.jsonl")))
-        assert "is not .jsonl, .jsonl.gz, .parquet or .csv" in problem(look(web.address("a.txt")))
+        assert "is not .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv" in problem(
+            look(web.address("a.txt"))
+        )
         assert web.requests == []
 
 
@@ -200,7 +203,7 @@ class TestBucket:
         assert names(found) == [full.address("a/1.jsonl"), full.address("a/[2].jsonl")]
         folder = full.address("a")
         assert found.problems == (
-            f"{folder}/_x.txt: not .jsonl, .jsonl.gz, .parquet or .csv: convert it, or move it elsewhere",
+            f"{folder}/_x.txt: not {FORMAT_RULE}: convert it, or move it elsewhere",
             f"{folder}/deep/: only files right inside {folder}/ are read: move these up, or name them: "
             f'path = "{folder}/**/*.jsonl"',
         )
@@ -230,7 +233,7 @@ class TestBucket:
         [
             ("none.jsonl", "there is nothing: correct the address"),
             ("none/*.jsonl", "there is nothing: correct the address"),
-            ("a/*.csv", "no file (.jsonl, .jsonl.gz, .parquet or .csv) at "),
+            ("a/*.csv", "no file (.jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv) at "),
         ],
     )
     def test_nothing_there(self, full: Bucket, look, path, expected):
@@ -316,6 +319,102 @@ class TestCopies:
         with pytest.raises(TsdsError) as caught:
             read_source(files.require(), names=files.names, **rules)
         assert str(caught.value).startswith(f"{web.address('cut.jsonl.gz')}: not a whole gzip file")
+
+
+class TestHub:
+    """Datasets by name."""
+
+    ADDRESS = "hf://datasets/owner/name"
+
+    def test_a_name_means_its_shards_wherever_they_are(self, hub: Hub, look):
+        shards = [f"data/train-0000{n}-of-00002.jsonl" for n in (0, 1)]
+        hub.files = {
+            f"owner/name/{name}": RECORD for name in (*shards, "README.md", ".gitattributes", "x.py")
+        }
+        found = look(self.ADDRESS)
+        assert names(found) == [f"{self.ADDRESS}/{name}" for name in shards]
+        assert not found.all_problems()
+        assert not [request for request in hub.requests if "resolve" in request], "a scan downloads nothing"
+        assert look(self.ADDRESS) == found
+        hub.files[f"owner/name/{shards[0]}"] = 2 * RECORD
+        assert look(self.ADDRESS).sources["a"].version != found.sources["a"].version
+        copies = look(self.ADDRESS).sources["a"].require()
+        assert [copy.read_bytes() for copy in copies] == [2 * RECORD, RECORD]
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("/a.jsonl", ["/a.jsonl"]),
+            ("@main/a.jsonl", ["@main/a.jsonl"]),
+            ("/data", ["/data/test-0000.csv", "/data/train-0000.csv"]),
+            ("@main/data/train-*.csv", ["@main/data/train-0000.csv"]),
+            ("/**/*.jsonl", ["/a.jsonl", "/data/deep/b.jsonl"]),
+        ],
+    )
+    def test_files_folders_and_patterns(self, hub: Hub, look, path, expected):
+        inside = ("a.jsonl", "data/train-0000.csv", "data/test-0000.csv", "data/deep/b.jsonl")
+        hub.files = {f"owner/name/{name}": RECORD for name in inside}
+        assert names(look(self.ADDRESS + path)) == [self.ADDRESS + name for name in expected]
+
+    def test_of_several_sets_one_is_named(self, hub: Hub, look):
+        inside = (
+            "main/train-00000-of-00002.parquet",
+            "main/train-00001-of-00002.parquet",
+            "main/test.parquet",
+        )
+        hub.files = {f"owner/name/{name}": RECORD for name in inside}
+        assert problem(look(self.ADDRESS)) == (
+            f'"{self.ADDRESS}" holds several sets of files (main/test.parquet, main/train-*.parquet): name those '
+            f'that count, as in path = "{self.ADDRESS}/main/test.parquet"'
+        )
+        assert len(names(look(f"{self.ADDRESS}/main/train-*.parquet"))) == 2
+
+    def test_a_saved_dataset_is_its_data_files(self, hub: Hub, look):
+        state = b'{"_data_files": [{"filename": "data-0.arrow"}]}'
+        hub.files = {
+            "owner/name/x/state.json": state,
+            "owner/name/x/data-0.arrow": b"",
+            "owner/name/x/c.arrow": b"",
+        }
+        assert names(look(f"{self.ADDRESS}/x")) == [f"{self.ADDRESS}/x/data-0.arrow"]
+        hub.files = {"owner/name/x/dataset_dict.json": b'{"splits": ["train"]}'}
+        assert (
+            "a dataset with the splits train: name the one" in look(f"{self.ADDRESS}/x").sources["a"].problem
+        )
+
+    def test_what_is_not_there(self, hub: Hub, look):
+        remedy = ": correct the address, or give HF_TOKEN in the environment"
+        assert problem(look(self.ADDRESS)) == (
+            f'"{self.ADDRESS}": there is nothing (datasets/owner/name (repository not found)){remedy}'
+        )
+        hub.files = {"owner/name/a.jsonl": RECORD}
+        assert problem(look(f"{self.ADDRESS}/b.jsonl")).endswith(
+            f"there is nothing (datasets/owner/name/b.jsonl){remedy}"
+        )
+        assert "revision not found" in problem(look(f"{self.ADDRESS}@v2/a.jsonl"))
+
+    def test_a_token_comes_from_the_environment_and_is_told_nobody(
+        self, hub: Hub, look, monkeypatch, tmp_path
+    ):
+        hub.files, hub.token = {"owner/name/a.jsonl": RECORD}, "hf_secret"
+        assert "HF_TOKEN in the environment" in problem(look(self.ADDRESS))
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        files = look(self.ADDRESS).sources["a"]
+        assert files.require()[0].read_bytes() == RECORD
+        assert not [
+            path for path in tmp_path.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()
+        ]
+        hub.status = HTTPStatus.FORBIDDEN
+        found = look(self.ADDRESS)
+        assert "access is refused (status 403)" in problem(found)
+        assert "hf_secret" not in str(found)
+
+    def test_a_hub_that_is_down_is_a_problem(self, hub: Hub, look, capfd):
+        hub.__exit__()
+        found = look(self.ADDRESS)
+        assert problem(found).startswith(f'"{self.ADDRESS}": cannot be read (')
+        hub.__enter__()
+        assert capfd.readouterr().err == ""
 
 
 def test_a_local_project_imports_no_fsspec(tmp_path):

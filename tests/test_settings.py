@@ -14,6 +14,7 @@ from tsds_pipeline.settings import (
     CorpusSettings,
     DagsterSettings,
     EncoderSettings,
+    ExcludedSettings,
     ExportSettings,
     PoolSettings,
     SelectionSettings,
@@ -21,6 +22,7 @@ from tsds_pipeline.settings import (
     SourceSettings,
     StorageSettings,
     TaskSettings,
+    column_values,
     corpus_limits,
     corpus_part,
     draw_part,
@@ -206,6 +208,8 @@ REACH = [
     ("pool", "expected_queries = 5", {"index"}),
     ("corpus", "max_chars = 9", CORPORA | QUERIES),
     ("corpus", "max_quarantined = 0.5", CORPORA),
+    ("corpus", 'keep = {lang = ["en"]}', CORPORA),
+    ("corpus", "drop = {year = [1, 2.5, true]}", CORPORA),
     ("selection", 'algorithm = "knn_tv"', SOLVERS),
     ("selection", "distance_scale = 4.0", SOLVERS),
     ("selection", "max_neighbors = 7", SOLVERS),
@@ -238,6 +242,10 @@ REACH = [
     ("sources.a", 'text = "{x}"', {"corpus a"}),
     ("sources.a", "max_chars = 9", {"corpus a"}),
     ("sources.a", "max_quarantined = 0.5", {"corpus a"}),
+    ("sources.a", 'keep = {"meta.lang" = ["en"]}', {"corpus a"}),
+    ("sources.a", 'drop = {lang = [""]}', {"corpus a"}),
+    ("exclude.e", 'path = "y.jsonl"', set()),
+    ("exclude.e", 'text = "{x}"', CORPORA),
     ("export", 'format = "parquet"', set()),
     ("export", 'layout = "chat"', set()),
     ("export", "shard_rows = 9", set()),
@@ -257,6 +265,7 @@ MODELS = {
     "selection": SelectionSettings,
     "tasks.t": TaskSettings,
     "sources.a": SourceSettings,
+    "exclude.e": ExcludedSettings,
     "export": ExportSettings,
     "storage": StorageSettings,
     "dagster": DagsterSettings,
@@ -266,7 +275,7 @@ MODELS = {
 def parts(settings: Settings) -> dict[str, str]:
     found = {"pool": pool_part(settings), "index": index_part(settings)}
     for source in ("a", "b"):
-        found[f"corpus {source}"] = corpus_part(settings, source)
+        found[f"corpus {source}"] = corpus_part(settings, source, dict.fromkeys(settings.exclude, "version"))
     for task in ("t", "u"):
         found[f"query {task}"] = query_part(settings, task)
         found[f"solver {task}"] = solver_part(settings, task)
@@ -294,12 +303,12 @@ class TestParts:
 
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_with_a_number_for_alpha(self, tmp_path, table, line, expected):
-        before = {"selection": [NUMBER]}
+        before = {"selection": [NUMBER], "exclude.e": ['path = "x.jsonl"']}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
 
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_alpha_auto_follows_the_amount(self, tmp_path, table, line, expected):
-        before = {"selection": [AUTO]}
+        before = {"selection": [AUTO], "exclude.e": ['path = "x.jsonl"']}
         if line.split(" = ")[0] in ("size", "fraction", "with_replacement"):
             expected = expected | {part.replace("draw", "solver") for part in expected}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
@@ -342,6 +351,7 @@ class TestParts:
             ("tasks.t", 'sources = ["a", "b"]', 'sources = ["b", "a", "b"]'),
             ("tasks.t", 'exclude = ["a", "b"]', 'exclude = ["b", "a"]'),
             ("tasks.t", "exclude = []", "# nothing"),
+            ("sources.a", "keep = {}", "# nothing"),
             ("tasks.t", "seed = 0", "# the default"),
             ("selection", "alpha = 1", "alpha = 1.0"),
             ("selection", "size = 1_000", "# the default"),
@@ -350,6 +360,27 @@ class TestParts:
     )
     def test_two_ways_to_write_one_thing(self, tmp_path, table, one, other):
         assert changed(tmp_path, {table: [one]}, {table: [other]}) == set()
+
+    def test_the_filters_of_a_source_replace_those_of_the_corpus(self, tmp_path):
+        settings = parse(
+            """
+            [corpus]
+            keep = {lang = ["en"]}
+            drop = {license = ["gpl"]}
+            [sources.a]
+            keep = {}
+            [sources.b]
+            drop = {year = [1]}
+            """,
+            tmp_path,
+        )
+        assert column_values(settings, "a") == {"drop": {"license": ("gpl",)}}
+        assert column_values(settings, "b") == {"keep": {"lang": ("en",)}, "drop": {"year": (1,)}}
+
+    def test_another_version_of_a_test_set_changes_every_corpus(self, tmp_path):
+        settings = parse('[exclude.e]\npath = "x.jsonl"\n', tmp_path)
+        one, other = (corpus_part(settings, "a", {"e": version}) for version in ("1", "2"))
+        assert one != other != corpus_part(settings, "a")
 
     def test_parts_are_json(self):
         assert all(isinstance(json.loads(part), dict) for part in parts(Settings()).values())

@@ -21,7 +21,9 @@ from tsds_pipeline.settings import (
     load_settings,
 )
 
-TABLES = "tables: corpus, dagster, encoder, encoders, export, pool, selection, sources, storage, tasks"
+TABLES = (
+    "tables: corpus, dagster, encoder, encoders, exclude, export, pool, selection, sources, storage, tasks"
+)
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
     "(*, ? and ** allowed)"
@@ -166,6 +168,18 @@ def test_what_is_not_toml(content, expected, tmp_path):
             "[sources.a] text = \"{a\": not a text template (expected '}' before "
             "end of string): name fields like {instruction}, write {{ for a brace",
         ),
+        (
+            "[corpus]\nkeep = {lang = []}",
+            '[corpus] keep = {"lang": []}: must be a table of fields, each with a list of values, as in '
+            '{language = ["en"]}',
+        ),
+        (
+            '[sources.a]\ndrop = {lang = "en"}',
+            '[sources.a] drop = {"lang": "en"}: must be a table of fields, each with a list of values, as in '
+            '{language = ["en"]}',
+        ),
+        ("[corpus]\nkeep = {a = [nan]}", '[corpus] keep = {"a": [NaN]}: a value cannot be NaN or infinite'),
+        ("[exclude.e]\n", f"[exclude.e] path: is missing: {PATHS.removeprefix('must be ')}"),
         # Settings that exclude each other
         *(
             (

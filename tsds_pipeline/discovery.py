@@ -16,7 +16,7 @@ from pathlib import Path
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS
-from tsds_pipeline.places import Place, find_places, find_tests, is_broken_link, shown
+from tsds_pipeline.places import Place, find_excluded, find_places, find_tests, is_broken_link, shown
 from tsds_pipeline.project import SETTINGS_FILE, Project
 from tsds_pipeline.remote_files import RemoteFile, fetch
 from tsds_pipeline.settings import Settings
@@ -68,12 +68,14 @@ class Scan:
     """Of the tasks that have a test set."""
     problems: tuple[str, ...]
     """What is wrong and belongs to no single source or task, a line each; it stops nothing."""
+    excluded: dict[str, InputFiles] = field(default_factory=dict)
+    """The test sets of [exclude.X], which no source may hold."""
     hints: tuple[str, ...] = ()
     """What is not wrong but worth saying, a line each."""
 
     def all_problems(self) -> tuple[str, ...]:
         """``problems``, then those of single sources and tasks."""
-        inputs = [*self.sources.values(), *self.tasks.values(), *self.tests.values()]
+        inputs = [*self.sources.values(), *self.tasks.values(), *self.tests.values(), *self.excluded.values()]
         own = (files.problem for files in inputs if files.problem)
         return tuple(dict.fromkeys([*self.problems, *own]))
 
@@ -88,18 +90,20 @@ def scan(project: Project) -> Scan:
     source_places, source_problems = find_places(project.root, "source", settings.sources)
     task_places, task_problems = find_places(project.root, "task", settings.tasks)
     test_places, test_problems = find_tests(project.root, task_places)
-    problems = [*source_problems, *task_problems, *test_problems]
+    excluded_places, excluded_problems = find_excluded(project.root, settings.exclude)
+    problems = [*source_problems, *task_problems, *test_problems, *excluded_problems]
     problems += _unknown_keys(settings, source_places, task_places)
     with FileHashes(project.storage / "file-hashes.json") as hashes:
         sources = {key: _inputs(project, key, places, hashes) for key, places in source_places.items()}
         tasks = {key: _inputs(project, key, places, hashes) for key, places in task_places.items()}
         tests = {key: _inputs(project, key, places, hashes) for key, places in test_places.items()}
+        excluded = {key: _inputs(project, key, places, hashes) for key, places in excluded_places.items()}
     if not sources:
         problems.append(
             f"sources/: no source yet: put a file ({FORMAT_RULE}) in it, as in sources/my-source.jsonl"
         )
     hints = () if tasks else ("tasks/: no task yet: put example queries in tasks/my-task/query.jsonl",)
-    return Scan(sources, tasks, tests, tuple(problems), hints)
+    return Scan(sources, tasks, tests, tuple(problems), excluded, hints)
 
 
 def _inputs(project: Project, key: str, places: list[Place], hashes: FileHashes) -> InputFiles:

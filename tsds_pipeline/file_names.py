@@ -2,8 +2,8 @@
 (``remote_files``).
 """
 
-FORMATS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
-FORMAT_RULE = ".jsonl, .jsonl.gz, .parquet or .csv"
+FORMATS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow", ".csv")
+FORMAT_RULE = ".jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow or .csv"
 
 _TEMPORARY = ("~", ".tmp", ".part")
 _NOTES = {"README", "README.TXT", "LICENSE", "LICENSE.TXT"}

@@ -25,7 +25,7 @@ from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
 
-_OF_SOURCES = (*BY_SOURCE, "quarantine", EMBEDDING_STATISTICS)
+_OF_SOURCES = (*BY_SOURCE, "quarantine", "excluded", EMBEDDING_STATISTICS)
 _OF_TASKS = (
     "query_examples",
     "query_embeddings",
@@ -129,7 +129,8 @@ def _pages(observed: Observed) -> Iterator[Garbage]:
 
 def _copies(folder: Path, observed: Observed) -> Iterator[Garbage]:
     """Copies of remote files that nothing names any more; of a server that does not answer all are kept."""
-    inputs = [*observed.scan.sources.values(), *observed.scan.tasks.values(), *observed.scan.tests.values()]
+    scan = observed.scan
+    inputs = [one for kind in (scan.sources, scan.tasks, scan.tests, scan.excluded) for one in kind.values()]
     if any(files.problem for files in inputs):
         return
     named = {copy.parent for files in inputs for copy in files.remote}

@@ -155,8 +155,9 @@ def observe(project: Project) -> Observed:
             settings, task, redraws(project, task), tests and tests.version
         )
     versions = {node: content_hash(text) for node, text in texts.items()}
+    test_sets = {name: files.version for name, files in found.excluded.items()}
     for key, files in found.sources.items():
-        texts[node := f"source_files|{key}"] = corpus_part(settings, key)
+        texts[node := f"source_files|{key}"] = corpus_part(settings, key, test_sets)
         versions[node] = content_hash(files.version, texts[node])
     for key, files in found.tasks.items():
         texts[node := f"query_files|{key}"] = query_part(settings, key)

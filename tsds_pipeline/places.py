@@ -1,12 +1,13 @@
 """Where the files of each source and task are: the folder convention, and ``path`` in tsds.toml.
 
-Names only: nothing here opens a file. Hashing what is found, and what the whole adds up to, is in
-``discovery``; what is at a remote address in ``path`` is asked by ``remote_files``.
+Names only: nothing here opens a file, but for what says which files are a dataset (``dataset_folders``). Hashing
+what is found, and what the whole adds up to, is in ``discovery``; what is at a remote address in ``path`` is asked by
+``remote_files``.
 
-A source is ``sources/<source>.jsonl`` (or another format) or the files of ``sources/<source>/``; the queries
-of a task are ``tasks/<task>/query.jsonl`` or the files of ``tasks/<task>/query/``, and ``test`` beside them is its test
-set, if it has one. Files that tsds.toml names
-belong to that table alone. Hidden and temporary files and notes (README, LICENSE, *.md) are passed over.
+A source is ``sources/<source>.jsonl`` (or another format) or the files of ``sources/<source>/``, however many its
+shards are; the queries of a task are ``tasks/<task>/query.jsonl`` or the files of ``tasks/<task>/query/``, and ``test``
+beside them is its test set, if it has one. Files that tsds.toml names belong to that table alone. Hidden and temporary
+files and notes (README, LICENSE, *.md) are passed over.
 """
 
 import glob
@@ -16,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsds_pipeline.addresses import REMOTE
+from tsds_pipeline.dataset_folders import data_files
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.project import SETTINGS_FILE
 from tsds_pipeline.remote_files import RemoteFile, remote_files
-from tsds_pipeline.settings import SourceSettings, TaskSettings
+from tsds_pipeline.settings import ExcludedSettings, SourceSettings, TaskSettings
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ def find_places(
         if table.path
     }
     taken = {path for (place,) in places.values() for path in place.paths}
+    named = [shown(root, path) for path in taken]
     by_convention = _sources(root, problems) if kind == "source" else _tasks(root, set(places), problems)
     for key, place in by_convention:
         free = tuple(path for path in place.paths if path not in taken)
-        if not (free or place.problem):
+        inner = place.name.endswith("/") and any(name.startswith(place.name) for name in named)
+        if not free and (inner or not place.problem):
             continue
         try:
             check_key(kind, printable(key))
@@ -75,6 +79,18 @@ def find_tests(root: Path, tasks: Iterable[str]) -> tuple[dict[str, list[Place]]
         if os.path.isdir(folder)
     }
     return {task: places for task, places in found.items() if places}, problems
+
+
+def find_excluded(
+    root: Path, tables: Mapping[str, ExcludedSettings]
+) -> tuple[dict[str, list[Place]], list[str]]:
+    """The places of the test sets of [exclude.X], by name, and the problems that belong to none."""
+    problems: list[str] = []
+    found = {
+        key: [_named(root, f"{SETTINGS_FILE}: [exclude.{key}] path", table.path, problems)]
+        for key, table in sorted(tables.items())
+    }
+    return found, problems
 
 
 def shown(root: Path, path: Path) -> str:
@@ -113,7 +129,10 @@ def _matches(root: Path, pattern: str, problems: list[str]) -> list[Path]:
     if "*" in pattern or "?" in pattern:
         paths = [path for path in paths if not (os.path.isdir(path) or is_passed_over(path.name))]
     elif paths and os.path.isdir(paths[0]):
-        return list(_folder(root, paths[0], problems).paths)
+        try:
+            return _inside(root, paths[0], problems)
+        except OSError:
+            return []
     return _supported(root, paths, problems)
 
 
@@ -175,12 +194,23 @@ def _folder(root: Path, folder: Path, problems: list[str]) -> Place:
     """The files right inside ``folder``."""
     name = f"{shown(root, folder)}/"
     try:
-        paths = _supported(root, _entries(folder), problems)
+        paths = _inside(root, folder, problems)
     except OSError as error:
         return _unlisted(root, folder, error)
+    except TsdsError as error:
+        return Place(name, problem=str(error))
     if not paths:
         return Place(name, problem=f"{name}: no file ({FORMAT_RULE}) in it: add one, or remove the folder")
     return Place(name, tuple(paths))
+
+
+def _inside(root: Path, folder: Path, problems: list[str]) -> list[Path]:
+    """The files right inside ``folder``; of a dataset of Hugging Face those that are its data."""
+    entries = _entries(folder)
+    files = data_files(
+        f"{shown(root, folder)}/", {path.name for path in entries}, lambda name: (folder / name).read_bytes()
+    )
+    return _supported(root, entries if files is None else [folder / name for name in files], problems)
 
 
 def _unlisted(root: Path, folder: Path, error: OSError) -> Place:

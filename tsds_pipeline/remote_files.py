@@ -3,7 +3,7 @@
 A scan only asks the server: no content is downloaded before a run needs it (:func:`fetch`). How often a request
 is repeated is left to fsspec and the library of the protocol, within the limits that stand here. Credentials
 and everything else about a connection are theirs to find in the environment (AWS_ACCESS_KEY_ID,
-GOOGLE_APPLICATION_CREDENTIALS, ~/.netrc, FSSPEC_S3_ANON, ...); what is found there wins over the limits.
+GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN, ~/.netrc, FSSPEC_S3_ANON, ...); what is found there wins over the limits.
 """
 
 import logging
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tsds_pipeline.addresses import WEB, protocol_of, server_of, without_secrets
+from tsds_pipeline.dataset_folders import data_files
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
 from tsds_pipeline.storage import content_hash, write_atomically
@@ -25,6 +26,13 @@ READ_S = 15
 # A server that took longer than the first to fail is not asked again for the second: every stage of a run scans.
 SLOW_S = 2
 FORGET_S = 60
+
+HUB = "hf"
+# datasets/owner/name
+_REPOSITORY_DEPTH = 2
+# The number of a shard, and what else `push_to_hub` puts at the end of its name.
+_SHARD = re.compile(r"\d{4,}(-of-\d{4,})?(-[0-9a-f]{16})?(?=\.[^/]*$)")
+_SETS_SHOWN = 8
 
 _S3 = ("s3", "s3a")
 _GCS = ("gs", "gcs")
@@ -64,6 +72,7 @@ class RemoteFile:
 def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFile]:
     """The files at ``address``: a file, a folder (those right inside) or a pattern with ``*``, ``?`` and ``**``.
 
+    A dataset of the Hugging Face hub (``hf://datasets/owner/name``) means its data files, in whatever folder.
     ``problems`` gets a line for what lies there and is not read. Raises :class:`TsdsError` where the server does
     not tell, or does not tell what identifies a file.
     """
@@ -77,6 +86,8 @@ def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFi
     with explained(where, address, remember=True):
         fs, path = opened(address)
         found = _matches(fs, path) if pattern else _entries(fs, path)
+        if not pattern and protocol_of(address) == HUB and path.count("/") == _REPOSITORY_DEPTH:
+            found = _of_repository(where, fs, path)
     full = address.rstrip("/")
     before = full.removesuffix(path) if full.endswith(path) else f"{protocol_of(address)}://"
     listed = []
@@ -132,10 +143,20 @@ def opened(address: str) -> tuple[Any, str]:
     fs, path = fsspec.core.url_to_fs(address, **(_limits(protocol) | environment))
     if protocol in _S3:
         fs.retries = 2  # each of them with the attempts of botocore
+    if protocol == HUB:
+        _without_bars()
     if protocol in _GCS:
         logging.getLogger("gcsfs").addHandler(_NOWHERE)  # it logs a traceback for what it raises anyway
     fs.invalidate_cache()
     return fs, path
+
+
+def _without_bars() -> None:
+    """A download says nothing of its own, whatever it is from."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    for name in ("http_get", "xet_get"):
+        disable_progress_bars(f"huggingface_hub.{name}")
 
 
 def _limits(protocol: str) -> dict[str, Any]:
@@ -168,7 +189,30 @@ def _info(fs: Any, path: str) -> dict[str, Any]:
 def _entries(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     """The file ``path``, or what is right inside the folder ``path``."""
     info = _info(fs, path)
-    return _inside(fs, path) if info["type"] == "directory" else {path: info}
+    if info["type"] != "directory":
+        return {path: info}
+    found, folder = _inside(fs, path), path.rstrip("/")
+    names = {name.rpartition("/")[2] for name in found}
+    saved = data_files(f"{folder}/", names, lambda name: fs.cat_file(f"{folder}/{name}"))
+    return found if saved is None else {name: found[name] for name in (f"{folder}/{one}" for one in saved)}
+
+
+def _of_repository(where: str, fs: Any, path: str) -> dict[str, dict[str, Any]]:
+    """The data files of the dataset ``path`` of the hub, wherever in it; they must be shards of one set."""
+    files = {
+        name: info
+        for name, info in fs.find(path, detail=True).items()
+        if format_of(name) and not any(is_passed_over(part) for part in name.split("/"))
+    }
+    sets = sorted({_SHARD.sub("*", name) for name in files})
+    if len(sets) > 1:
+        inner = ", ".join(printable(name.removeprefix(f"{path}/")) for name in sets[:_SETS_SHOWN])
+        more = f" and {len(sets) - _SETS_SHOWN} more" if len(sets) > _SETS_SHOWN else ""
+        raise TsdsError(
+            f'{where}: "hf://{printable(path)}" holds several sets of files ({inner}{more}): name those that '
+            f'count, as in path = "hf://{printable(sets[0])}"'
+        )
+    return files
 
 
 def _inside(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
@@ -241,12 +285,18 @@ def explained(where: str, address: str, remember: bool = False, doing: str = "re
 def _is_answer(error: Exception) -> bool:
     """Whether it is about this one address, and not about the server."""
     about_it = isinstance(error, FileNotFoundError | PermissionError | ImportError)
-    return about_it or getattr(error, "status", None) is not None
+    return about_it or _status(error) is not None
+
+
+def _status(error: Exception) -> int | None:
+    """The status of the answer that ``error`` tells of, where there was one."""
+    answer = getattr(error, "response", None)
+    return getattr(error, "status", None) or getattr(answer, "status_code", None)
 
 
 def _reason(error: Exception, address: str, doing: str) -> str:
     """What went wrong and what to do about it."""
-    status = getattr(error, "status", None)
+    status = _status(error)
     words = printable(without_secrets((str(error).strip() or type(error).__name__).splitlines()[0]))
     if isinstance(error, ImportError):
         missing = (_missing_module(error) or "the package").partition(".")[0]
@@ -257,6 +307,9 @@ def _reason(error: Exception, address: str, doing: str) -> str:
     if status in (404, 410):
         return f"there is no such file (status {status}): correct the address"
     if isinstance(error, FileNotFoundError):
+        if protocol_of(address) == HUB:
+            said = words.partition(". ")[0]  # then the library's own advice
+            return f"there is nothing ({said}): correct the address, or give HF_TOKEN in the environment"
         said = "" if words in address else f" ({words})"
         return f"there is nothing{said}: correct the address"
     if status:

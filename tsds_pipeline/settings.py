@@ -5,10 +5,11 @@ reported is in ``settings_errors``; which files the keys point to is found by ``
 """
 
 import json
+import math
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -96,6 +97,13 @@ def _valid_owner(owner: str) -> str:
     return owner
 
 
+def _plain_values(values: dict[str, tuple]) -> dict[str, tuple]:
+    for value in (one for listed in values.values() for one in listed):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a value cannot be NaN or infinite")
+    return values
+
+
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
@@ -140,6 +148,14 @@ TEMPLATE = 'a text that names fields, as in "{instruction}\\n{output}"'
 PATHS = (
     "a path, or a list of paths, relative to the project folder, or a remote address (*, ? and ** allowed)"
 )
+
+
+VALUES = 'a table of fields, each with a list of values, as in {language = ["en"]}'
+# Strict members: 1 is neither 1.0 nor true.
+Values = Annotated[
+    dict[Text, Annotated[tuple[str | int | float | bool, ...], Field(strict=False, min_length=1)]],
+    AfterValidator(_plain_values),
+]
 
 
 class _Table(BaseModel):
@@ -255,6 +271,8 @@ class CorpusSettings(_Table):
 
     max_chars: Count = Field(1_000_000, description="a whole number from 1")
     max_quarantined: Share = Field(0.05, description="a share from 0 to 1")
+    keep: Values | None = Field(None, description=VALUES)
+    drop: Values | None = Field(None, description=VALUES)
 
 
 class SelectionSettings(_Table):
@@ -304,6 +322,15 @@ class SourceSettings(_Table):
     text: Template | None = Field(None, description=TEMPLATE)
     max_chars: Count | None = Field(None, description="a whole number from 1")
     max_quarantined: Share | None = Field(None, description="a share from 0 to 1")
+    keep: Values | None = Field(None, description=VALUES)
+    drop: Values | None = Field(None, description=VALUES)
+
+
+class ExcludedSettings(_Table):
+    """[exclude.X]: a test set whose texts no source may hold."""
+
+    path: Paths = Field(description=PATHS)
+    text: Template | None = Field(None, description=TEMPLATE)
 
 
 @dataclass(frozen=True)
@@ -383,6 +410,7 @@ class Settings(_Table):
     dagster: DagsterSettings = DagsterSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
+    exclude: dict[Key, ExcludedSettings] = {}
 
     @property
     def vector_field(self) -> str | None:
@@ -506,15 +534,35 @@ def corpus_limits(settings: Settings, source: str) -> tuple[int, float]:
     return chars, share
 
 
-def corpus_part(settings: Settings, source: str) -> str:
-    """What decides which records ``source`` gives, beside its files."""
+def column_values(settings: Settings, source: str) -> dict[str, dict[str, tuple]]:
+    """ "keep" and "drop" of ``source``, as far as there are any: its own where written, else those of [corpus]."""
+    own = settings.sources.get(source, SourceSettings())
+    tables = {
+        name: getattr(own if name in own.model_fields_set else settings.corpus, name) for name in _FILTERS
+    }
+    return {name: table for name, table in tables.items() if table}
+
+
+_FILTERS = ("keep", "drop")
+
+
+def corpus_part(settings: Settings, source: str, test_sets: Mapping[str, str] | None = None) -> str:
+    """What decides which records ``source`` gives, beside its files.
+
+    ``test_sets`` are the versions of the test sets of [exclude.X] that there are.
+    """
     max_chars, max_quarantined = corpus_limits(settings, source)
     text = settings.sources.get(source, SourceSettings()).text
+    excluded = {
+        name: [version[:12], settings.exclude[name].text] for name, version in (test_sets or {}).items()
+    }
     return _canonical(
         text=text,
         max_chars=max_chars,
         max_quarantined=max_quarantined,
         **_with_vectors(settings.vector_field),
+        **column_values(settings, source),
+        **({"exclude": excluded} if excluded else {}),
     )
 
 

@@ -65,6 +65,9 @@ def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> 
         loc.pop()  # pydantic's mark: not the table is wrong but its name
     table, model, key = _locate(model, loc)
     place = table if key is None else (*table, key)
+    if problem["type"] == "missing":
+        name = ".".join(map(_toml_key, table))
+        return place, f"[{name}] {_toml_key(str(key))}: is missing: {model.model_fields[key].description}"
     value = document
     for part in place:
         value = value[part]

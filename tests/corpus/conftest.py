@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from tsds_pipeline.corpus import SourceRecords, read_source
+from tsds_pipeline.corpus.lines import import_zstd
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """``write(name, lines)``: objects become JSON, bytes stay as they are; gzip where the name says so."""
+    """``write(name, lines)``: objects become JSON, bytes stay as they are; gzip or zstd where the name says so."""
 
     def write(name: str, lines: Iterable[object]) -> Path:
         data = b"".join(
             (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
         )
         path = tmp_path / name
-        path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+        packed = {".gz": gzip.compress, ".zst": import_zstd(path).compress}.get(path.suffix)
+        path.write_bytes(packed(data) if packed else data)
         return path
 
     return write

@@ -1,15 +1,18 @@
-"""JSON Lines, plain and gzip: what is read, what is bad, and that one bad line costs no other."""
+"""JSON Lines, plain and packed: what is read, what is bad, and that one bad line costs no other."""
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
 from tsds_pipeline.corpus.jsonl_files import read_jsonl
-from tsds_pipeline.corpus.lines import SKIP_BYTES
+from tsds_pipeline.corpus.lines import SKIP_BYTES, import_zstd
 from tsds_pipeline.errors import TsdsError
 
 GOOD = {"text": "good"}
+PACKINGS = {"gzip": gzip, "zstd": import_zstd(Path("a.zst"))}
+ENDINGS = {"gzip": "gz", "zstd": "zst"}
 
 
 @pytest.mark.parametrize(
@@ -75,32 +78,40 @@ def test_the_last_line_needs_no_end(tmp_path, read):
     assert read(tmp_path / "a.jsonl").read == 2
 
 
-def test_gzip_is_read_like_plain(write, read):
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_packed_is_read_like_plain(write, read, packing):
     lines = [{"text": f"t{i % 7}", "n": i} for i in range(100)] + [b"{"]
-    plain, packed = read(write("a.jsonl", lines)), read(write("b.jsonl.gz", lines))
+    plain, packed = read(write("a.jsonl", lines)), read(write(f"b.jsonl.{packing}", lines))
     assert plain.corpus.equals(packed.corpus)
     assert plain.quarantine.drop("file").equals(packed.quarantine.drop("file"))
 
 
-def test_several_gzip_members_are_one_file(tmp_path, read):
-    path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"text": "a"}\n') + gzip.compress(b'{"text": "b"}\n'))
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_several_members_are_one_file(tmp_path, read, packing):
+    path = tmp_path / f"a.jsonl.{ENDINGS[packing]}"
+    path.write_bytes(b"".join(map(PACKINGS[packing].compress, (b'{"text": "a"}\n', b'{"text": "b"}\n'))))
     assert read(path).read == 2
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("damage", ["cut", "crc", "garbage", "plain"])
-def test_a_damaged_gzip_file_is_an_error_that_names_it(tmp_path, read, damage):
-    whole = bytearray(gzip.compress(b"".join(b'{"text": "%d"}\n' % i for i in range(1000))))
+def test_a_damaged_packed_file_is_an_error_that_names_it(tmp_path, read, damage, packing):
+    # Of zstd only the checksum, which the command writes, shows every damage.
+    checked = (
+        {"options": {PACKINGS["zstd"].CompressionParameter.checksum_flag: 1}} if packing == "zstd" else {}
+    )
+    lines = b"".join(b'{"text": "%d"}\n' % i for i in range(1000))
+    whole = bytearray(PACKINGS[packing].compress(lines, **checked))
     if damage == "crc":
-        whole[-8] ^= 1
+        whole[-8 if packing == "gzip" else -1] ^= 1
     data = {"cut": whole[: len(whole) // 2], "garbage": whole[:100] + b"\xff" * 50 + whole[150:]}
-    path = tmp_path / "a.jsonl.gz"
+    path = tmp_path / f"a.jsonl.{ENDINGS[packing]}"
     path.write_bytes(data.get(damage, b'{"text": "a"}\n' if damage == "plain" else whole))
-    with pytest.raises(TsdsError, match=r"a\.jsonl\.gz: not a whole gzip file"):
+    with pytest.raises(TsdsError, match=rf"{path.name}: not a whole {packing} file"):
         read(path)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.csv", "a.parquet", "a.arrow"])
 def test_a_missing_file_is_an_error_that_names_it(tmp_path, read, name):
     with pytest.raises(TsdsError, match=rf"{name}: cannot be read: No such file"):
         read(tmp_path / name)
@@ -126,11 +137,12 @@ def test_a_line_is_cut_at_the_limit_and_only_that_line(tmp_path, length, end):
     assert [record.fields for record in others] == ([{"text": "next"}] if len(end) > 1 else [])
 
 
-def test_a_long_line_of_a_gzip_bomb_is_never_held(tmp_path, reasons):
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_long_line_of_a_packed_bomb_is_never_held(tmp_path, reasons, packing):
     import tracemalloc
 
-    path = tmp_path / "a.jsonl.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
+    path = tmp_path / f"a.jsonl.{ENDINGS[packing]}"
+    with PACKINGS[packing].open(path, "wb") as file:
         file.write(b'{"text": "')
         for _ in range(100):
             file.write(b"x" * 2**20)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tsds_pipeline.corpus import empty_corpus, quarantine_problem, read_queries, read_source, read_test_texts
+from tsds_pipeline.corpus import empty_corpus, quarantine_problem, read_queries, read_source, read_test_set
 from tsds_pipeline.corpus.text import content_id
 from tsds_pipeline.errors import TsdsError
 
@@ -242,10 +242,10 @@ def test_the_first_few_reasons_stand_for_all(write, read):
 
 def test_the_texts_of_a_test_set(write):
     path = write("test.jsonl", [{"text": " a  "}, {"text": "b"}, {"text": "a", "embedding": "not read"}])
-    assert read_test_texts([path], template=None, max_chars=9) == {"a", "b"}
-    assert read_test_texts([path], template="{text}!", max_chars=9) == {"a  !", "b!", "a!"}
+    assert set(read_test_set([path], template=None, max_chars=9)["text"]) == {"a", "b"}
+    assert set(read_test_set([path], template="{text}!", max_chars=9)["text"]) == {"a  !", "b!", "a!"}
     with pytest.raises(TsdsError, match=r"1 of 2 test records .*test\.jsonl:2: .*; repair or remove them"):
-        read_test_texts([write("test.jsonl", [{"text": "a"}, b"{"])], template=None, max_chars=9)
+        read_test_set([write("test.jsonl", [{"text": "a"}, b"{"])], template=None, max_chars=9)
 
 
 def test_real_sources_and_queries(shared_data, tmp_path, write, read):

@@ -10,14 +10,22 @@ import polars as pl
 
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
-from tsds_pipeline.corpus import SourceRecords, empty_corpus, quarantine_problem, read_source
+from tsds_pipeline.corpus import (
+    ColumnFilter,
+    SourceRecords,
+    TestSet,
+    empty_corpus,
+    quarantine_problem,
+    read_source,
+    read_test_set,
+)
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import stored
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.provenance import require_same_versions
-from tsds_pipeline.settings import corpus_limits
+from tsds_pipeline.settings import column_values, corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.gradient_warmup import stored_warmup, train_adapters
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
@@ -47,7 +55,8 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         corpus, bad = records.corpus, len(records.quarantine)
         _, limit = corpus_limits(stage.settings, source)
         problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
-        results = [checks.result("readable"), checks.few_bad_records(bad, records.read, limit, problem)]
+        results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
+        excluded = dict(records.excluded["rule"].value_counts().sort("rule").iter_rows())
         if problem:
             context.log.error(problem)
             return _last_good(stage, problem, results)
@@ -59,15 +68,21 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
                 "records_read": records.read,
                 "quarantined": bad,
                 "copies": int(corpus["count"].sum()) - len(corpus),
+                "excluded": sum(excluded.values()),
+                **({"excluded_by": excluded} if excluded else {}),
             },
-            notes={"records_read": records.read, "quarantined": bad},
+            notes={
+                "records_read": records.read,
+                "quarantined": bad,
+                **({"excluded": excluded} if excluded else {}),
+            },
             preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=results,
         )
 
 
 def _read(stage: Stage, source: str) -> SourceRecords:
-    """The source's records; the quarantine table is stored whether or not there are too many bad ones."""
+    """The source's records; what is bad or excluded is listed whether or not there are too many bad ones."""
     settings, own = stage.settings, stage.settings.sources.get(source)
     max_chars, _ = corpus_limits(settings, source)
     files = stage.observed.scan.sources[source]
@@ -77,9 +92,25 @@ def _read(stage: Stage, source: str) -> SourceRecords:
         template=own.text if own else None,
         max_chars=max_chars,
         vector_field=settings.vector_field,
+        wanted=ColumnFilter(**column_values(settings, source)),
+        test_sets=[_test_set(stage, name) for name in stage.observed.scan.excluded],
     )
     write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
+    excluded = artifact_path(stage.observed.project.storage, "excluded", source)
+    write_atomically(excluded, records.excluded.write_parquet)
     return records
+
+
+def _test_set(stage: Stage, name: str) -> TestSet:
+    """The test set of [exclude.NAME]; without it no source can be used, as nobody knows what it may hold."""
+    files, settings = stage.observed.scan.excluded[name], stage.settings
+    try:
+        template, max_chars = settings.exclude[name].text, settings.corpus.max_chars
+        paths = files.require()
+        records = read_test_set(paths, template=template, max_chars=max_chars, names=files.names)
+    except TsdsError as error:
+        raise TsdsError(f"[exclude.{name}]: {error}") from None
+    return TestSet.of(name, records)
 
 
 def _quarantine(stage: Stage, source: str) -> Path:

@@ -10,7 +10,7 @@ import polars as pl
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
-from tsds_pipeline.corpus import read_queries, read_test_texts
+from tsds_pipeline.corpus import read_queries, read_test_set
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed
 from tsds_pipeline.orchestration.partitions import SOURCES_BY_TASK, TASKS
@@ -208,7 +208,8 @@ def texts_of_test_set(stage: Stage, task: str) -> tuple[Collection[str], str | N
         return (), None
     template, max_chars = settings.resolved_task(task).text, settings.corpus.max_chars
     try:
-        return read_test_texts(files.require(), template=template, max_chars=max_chars), None
+        tests = read_test_set(files.require(), template=template, max_chars=max_chars)
+        return tests["text"].to_list(), None
     except TsdsError as error:
         return (), str(error)
 

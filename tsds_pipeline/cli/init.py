@@ -21,7 +21,7 @@ def init(folder: str) -> None:
     create_project(folder)
     say(f"{folder}: a new project. Next:")
     say()
-    say(f"  1. put candidates into     {folder}/sources/NAME.jsonl   (or .jsonl.gz, .parquet, .csv)")
+    say(f"  1. put candidates into     {folder}/sources/NAME.jsonl   (or .parquet, .csv, ...)")
     say(f"  2. put a task's queries in {folder}/tasks/TASK/query.jsonl")
     say(f"  3. run                     tsds -p {folder} refresh")
     say()

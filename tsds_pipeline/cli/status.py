@@ -123,7 +123,9 @@ def _size(members: Sequence["NodeStatus"]) -> str:
         notes |= one.artifact.header.notes
     if "records_read" in notes:
         bad = f", {notes['quarantined']:,} of them quarantined" if notes["quarantined"] else ""
-        return f"{notes['records_read']:,} records{bad}"
+        excluded = sum(notes.get("excluded", {}).values())
+        left_out = f", {excluded:,} excluded" if excluded else ""
+        return f"{notes['records_read']:,} records{bad}{left_out}"
     if "size" in notes:
         epochs = f" in each of {notes['epochs']} epochs" if notes["epochs"] > 1 else ""
         return (

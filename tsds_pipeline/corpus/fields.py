@@ -53,6 +53,23 @@ def found_text(fields: dict[str, Any]) -> str:
     raise BadRecord(f"no field known to hold text (found {listed(fields)}): say which by a text template")
 
 
+def found_value(fields: dict[str, Any], name: str) -> object:
+    """What the field ``name``, or the field that the dots in it lead to, holds; null inside of null.
+
+    KeyError where there is no such field.
+    """
+    if name in fields:
+        return fields[name]
+    value: Any = fields
+    for key in name.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise KeyError(name)
+        value = value[key]
+    return value
+
+
 def value_text(name: str, value: object) -> str:
     """The value of the field ``name`` as a text: null is empty, a list has one line an item.
 

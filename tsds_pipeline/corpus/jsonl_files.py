@@ -16,7 +16,7 @@ TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 
 def read_jsonl(path: Path, limit: int) -> Iterator[RawRecord]:
-    """The records of ``path``, plain or gzip; a line has at most ``limit`` bytes."""
+    """The records of ``path``, plain, gzip or zstd; a line has at most ``limit`` bytes."""
     with open_file(path) as file:
         lines = BoundedLines(file, limit)
         for line in lines:

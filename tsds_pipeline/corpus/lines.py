@@ -1,15 +1,16 @@
-"""The lines of a text file, plain or gzip, in bounded memory however long a line is.
+"""The lines of a text file, plain, gzip or zstd, in bounded memory however long a line is.
 
 What a line holds is not looked at here, except for a byte order mark at the start of the file.
 """
 
 import codecs
 import gzip
+import importlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tsds_pipeline.errors import TsdsError
 
@@ -19,18 +20,43 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @contextmanager
 def open_file(path: Path) -> Iterator[BinaryIO]:
-    """``path`` for reading bytes, unpacked where its name ends in .gz.
+    """``path`` for reading bytes, unpacked where its name ends in .gz or .zst.
 
     What goes wrong with the file while it is open is a :class:`TsdsError` that names it: a file that ends
     early or is damaged is not half a source, it is none.
     """
+    opened, damage, packed = _packing(path)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with opened(path, "rb") as file:
             yield file
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise TsdsError(f"{path}: not a whole gzip file ({error}): copy or compress it again") from None
+    except (*damage, EOFError) as error:
+        raise TsdsError(f"{path}: not a whole {packed} file ({error}): copy or compress it again") from None
     except OSError as error:
         raise TsdsError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _packing(path: Path) -> tuple[Callable[..., BinaryIO], tuple[type[Exception], ...], str]:
+    """What opens ``path``, what it raises where the file is damaged, and how the packing is called."""
+    if path.suffix == ".gz":
+        return gzip.open, (gzip.BadGzipFile, zlib.error), "gzip"
+    if path.suffix == ".zst":
+        zstd = import_zstd(path)
+        return zstd.open, (zstd.ZstdError,), "zstd"
+    return open, (), ""
+
+
+def import_zstd(path: Path) -> Any:
+    """Python's own module for zstd (3.14), or the same one for older versions, to read ``path``."""
+    try:
+        return importlib.import_module("compression.zstd")
+    except ImportError:
+        pass
+    try:
+        return importlib.import_module("backports.zstd")
+    except ImportError:
+        raise TsdsError(
+            f"{path}: zstd needs a package that is not installed: pip install backports.zstd"
+        ) from None
 
 
 class BoundedLines:

@@ -29,9 +29,16 @@ class Quarantined(NamedTuple):
 
 def quarantined(file: str, line: int, error: BadRecord, raw: bytes | dict[str, Any]) -> Quarantined:
     """The row for a record of ``file``; ``raw`` is what stands there, or its fields."""
-    text = raw[: 4 * EXCERPT_CHARS].decode(errors="replace") if isinstance(raw, bytes) else _json(raw)
     reason = " ".join(str(error).split())
-    return Quarantined(file, line, _shortened(reason, REASON_CHARS), _shortened(text.strip(), EXCERPT_CHARS))
+    return Quarantined(file, line, _shortened(reason, REASON_CHARS), excerpt_of(raw))
+
+
+def excerpt_of(raw: str | bytes | dict[str, Any]) -> str:
+    """The beginning of a text, of what stands in a file, or of a record's fields."""
+    if isinstance(raw, bytes):
+        raw = raw[: 4 * EXCERPT_CHARS].decode(errors="replace")
+    text = raw if isinstance(raw, str) else _json(raw)
+    return _shortened(text.strip(), EXCERPT_CHARS)
 
 
 def quarantine_table(bad: list[Quarantined]) -> pl.DataFrame:

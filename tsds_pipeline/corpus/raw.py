@@ -19,7 +19,7 @@ JSON_NAMES = {
 class RawRecord(NamedTuple):
     """One record of a file: its ``fields``, or the ``reason`` why they could not be read.
 
-    ``line`` counts from 1: the line on which a record of JSON Lines or CSV begins, the row of a Parquet file.
+    ``line`` counts from 1: the line on which a record of JSON Lines or CSV begins, the row of a Parquet or Arrow file.
     """
 
     line: int

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tsds_pipeline.corpus.arrow_files import read_arrow
 from tsds_pipeline.corpus.csv_files import read_csv
 from tsds_pipeline.corpus.jsonl_files import read_jsonl
 from tsds_pipeline.corpus.parquet_files import read_parquet
 from tsds_pipeline.corpus.raw import RawRecord
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.file_names import FORMAT_RULE
 
 # Twelve bytes are the longest escape of one character (a surrogate pair); the rest is for other fields.
 BYTES_PER_CHAR = 12
@@ -16,17 +18,19 @@ MOST_BYTES = 2**30
 
 
 def read_records(path: Path, max_chars: int) -> Iterator[RawRecord]:
-    """The records of ``path`` (.jsonl, .jsonl.gz, .csv or .parquet), a few in memory at a time.
+    """The records of ``path``, in one of ``file_names.FORMATS``, a few in memory at a time.
 
     A record that cannot be read comes with its reason. A file that cannot (missing, cut off, damaged) raises
     :class:`TsdsError`.
     """
     limit = min(BYTES_PER_CHAR * max_chars + OTHER_FIELDS_BYTES, MOST_BYTES)
     name = path.name.lower()
-    if name.endswith((".jsonl", ".jsonl.gz")):
+    if name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         return read_jsonl(path, limit)
     if name.endswith(".csv"):
         return read_csv(path, limit)
     if name.endswith(".parquet"):
         return read_parquet(path)
-    raise TsdsError(f"{path}: unknown kind of file: use .jsonl, .jsonl.gz, .parquet or .csv")
+    if name.endswith(".arrow"):
+        return read_arrow(path)
+    raise TsdsError(f"{path}: unknown kind of file: use {FORMAT_RULE}")

@@ -10,16 +10,24 @@ from typing import Any
 
 import polars as pl
 
+from tsds_pipeline.corpus.exclusions import (
+    EVERYTHING,
+    EXCLUDED_SCHEMA,
+    ColumnFilter,
+    TestSet,
+    split_by_test_sets,
+)
 from tsds_pipeline.corpus.quarantine import (
     BadRecord,
     Quarantined,
+    excerpt_of,
     first_reasons,
     quarantine_table,
     quarantined,
 )
 from tsds_pipeline.corpus.reading import read_records
 from tsds_pipeline.corpus.records import RecordRules
-from tsds_pipeline.corpus.tables import RowTable, collapsed, split_by_length
+from tsds_pipeline.corpus.tables import Rows, RowTable, collapsed, split_by_length
 from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.errors import TsdsError
 
@@ -40,7 +48,14 @@ class SourceRecords:
     quarantine: pl.DataFrame
     """One row a record that cannot be used: ``file``, ``line`` (from 1), ``reason``, ``excerpt``; sorted."""
     read: int
-    """How many records there were: the sum of the counts and the rows of ``quarantine``."""
+    """How many records there were: the sum of the counts and the rows of ``quarantine`` and ``excluded``."""
+    excluded: pl.DataFrame
+    """One row a record that is not wanted: ``file``, ``line``, ``rule``, ``reason``, ``excerpt``; sorted."""
+
+    @property
+    def judged(self) -> int:
+        """How many records could be bad: all but those that are excluded."""
+        return int(self.corpus["count"].sum()) + len(self.quarantine)
 
 
 def read_source(
@@ -50,16 +65,23 @@ def read_source(
     max_chars: int,
     vector_field: str | None,
     names: Mapping[Path, str] | None = None,
+    wanted: ColumnFilter = EVERYTHING,
+    test_sets: Sequence[TestSet] = (),
 ) -> SourceRecords:
     """Read the candidates in ``paths``; ``names`` says what messages call a file, where that is not its path.
 
     The text of a record is made by ``template``, or found (``fields.SHAPES``), and has at most ``max_chars``
     characters; ``vector_field`` names the field of vectors given with the data. What is wrong with a record
-    is in the quarantine. Raises :class:`TsdsError` for a file that cannot be read as a whole, and for a
-    template that is not understood.
+    is in the quarantine; what is not ``wanted``, or known to one of ``test_sets``, is excluded.
+    Raises :class:`TsdsError` for a file that cannot be read as a whole, and for a template that is not understood.
     """
-    rows, quarantine = _read(paths, _named(paths, names), template, max_chars, vector_field)
-    return SourceRecords(collapsed(rows), quarantine, len(rows) + len(quarantine))
+    named = _named(paths, names)
+    rows, quarantine, excluded = _read(paths, named, template, max_chars, vector_field, wanted)
+    read = len(rows) + len(quarantine) + len(excluded)
+    if test_sets:
+        rows, known = split_by_test_sets(rows, test_sets, named)
+        excluded = pl.concat([excluded, known])
+    return SourceRecords(collapsed(rows), quarantine, read, excluded.sort(*EXCLUDED_SCHEMA))
 
 
 def read_queries(
@@ -76,7 +98,7 @@ def read_queries(
     ``read_source`` refuses, for any record that cannot be used and for an empty set.
     """
     named = _named(paths, names)
-    rows, quarantine = _read(paths, named, template, max_chars, vector_field)
+    rows, quarantine, _ = _read(paths, named, template, max_chars, vector_field)
     if len(quarantine):
         n = len(quarantine)
         raise TsdsError(
@@ -88,15 +110,26 @@ def read_queries(
     return rows.drop("file", "line").sort("content_id", "record_id", "record")
 
 
-def read_test_texts(paths: Sequence[Path], *, template: str | None, max_chars: int) -> frozenset[str]:
-    """The normalised texts of a test set. Raises :class:`TsdsError` where not all of it can be read."""
-    rows, quarantine = _read(paths, _named(paths, None), template, max_chars, None)
+def read_test_set(
+    paths: Sequence[Path],
+    *,
+    template: str | None,
+    max_chars: int,
+    vector_field: str | None = None,
+    names: Mapping[Path, str] | None = None,
+) -> pl.DataFrame:
+    """A test set as ``read_queries`` gives it, which may be empty; only the first record of each content.
+
+    Raises :class:`TsdsError` where not all of it can be read.
+    """
+    rows, quarantine, _ = _read(paths, _named(paths, names), template, max_chars, vector_field)
     if len(quarantine):
         raise TsdsError(
             f"{len(quarantine)} of {len(quarantine) + len(rows)} test records cannot be used: "
             f"{first_reasons(quarantine)}; repair or remove them"
         )
-    return frozenset(rows["text"])
+    ordered = rows.drop("file", "line").sort("content_id", "record_id", "record")
+    return ordered.unique("content_id", keep="first", maintain_order=True)
 
 
 def empty_corpus(vector_field: str | None) -> pl.DataFrame:
@@ -111,7 +144,7 @@ def quarantine_problem(
 
     ``name`` is the source's, and ``table`` where the user finds the table of all bad records.
     """
-    bad, read = len(records.quarantine), records.read
+    bad, read = len(records.quarantine), records.judged
     if not bad or bad / read <= max_quarantined:
         return None
     return (
@@ -131,16 +164,21 @@ def _read(
     template: str | None,
     max_chars: int,
     vector_field: str | None,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The usable records of ``paths``, one row each, and the quarantine table."""
+    wanted: ColumnFilter = EVERYTHING,
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The usable records of ``paths``, one row each, the quarantine table, and that of what is not ``wanted``."""
     rules = RecordRules(None if template is None else Template(template), max_chars, vector_field)
     table, bad = RowTable(with_vectors=vector_field is not None), []
+    excluded = Rows(EXCLUDED_SCHEMA)
     for number, (path, name) in enumerate(zip(paths, named, strict=True)):
         try:
             for raw in read_records(path, max_chars):
                 try:
                     if raw.reason:
                         raise BadRecord(raw.reason)
+                    if why := wanted.reason(raw.fields):
+                        excluded.append((name, raw.line, *why, excerpt_of(raw.fields)))
+                        continue
                     table.add(number, raw.line, rules.identify(raw.fields))
                 except BadRecord as error:
                     bad.append(quarantined(name, raw.line, error, raw.raw or raw.fields))
@@ -150,7 +188,7 @@ def _read(
     if vector_field is not None:
         rows, odd = split_by_length(rows)
         bad += [_odd_length(named, row, rows.schema["vector"].shape[0]) for row in odd.iter_rows(named=True)]
-    return rows, quarantine_table(bad)
+    return rows, quarantine_table(bad), excluded.frame()
 
 
 def _odd_length(named: Sequence[str], row: dict[str, Any], dim: int) -> Quarantined:

@@ -3,6 +3,9 @@
 Nothing is read here. A single record is judged in ``records``, except that vectors must have one length.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 from tsds_pipeline.corpus.records import Identified
@@ -18,18 +21,17 @@ ROW_SCHEMA = {
 }
 
 
-class RowTable:
-    """Collects records with their places (``file`` by number); a batch at a time leaves Python's memory."""
+class Rows:
+    """Collects rows of ``schema``; a batch at a time leaves Python's memory."""
 
-    def __init__(self, with_vectors: bool):
-        self._schema = ROW_SCHEMA | ({"vector": pl.List(pl.Float32)} if with_vectors else {})
+    def __init__(self, schema: Mapping[str, Any]):
+        self._schema = dict(schema)
         self._rows: list[tuple] = []
         self._batches = [pl.DataFrame(schema=self._schema)]
 
-    def add(self, file: int, line: int, record: Identified) -> None:
+    def append(self, row: tuple) -> None:
         """One more row."""
-        row = (file, line, record.content_id, record.record_id, record.text, record.record)
-        self._rows.append(row if record.vector is None else (*row, record.vector))
+        self._rows.append(row)
         if len(self._rows) == BATCH:
             self._flush()
 
@@ -41,6 +43,18 @@ class RowTable:
     def _flush(self) -> None:
         self._batches.append(pl.DataFrame(self._rows, schema=self._schema, orient="row"))
         self._rows = []
+
+
+class RowTable(Rows):
+    """Collects records with their places (``file`` by number)."""
+
+    def __init__(self, with_vectors: bool):
+        super().__init__(ROW_SCHEMA | ({"vector": pl.List(pl.Float32)} if with_vectors else {}))
+
+    def add(self, file: int, line: int, record: Identified) -> None:
+        """One more record."""
+        row = (file, line, record.content_id, record.record_id, record.text, record.record)
+        self.append(row if record.vector is None else (*row, record.vector))
 
 
 def split_by_length(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

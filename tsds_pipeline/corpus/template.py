@@ -7,7 +7,7 @@ doubled braces: no indexes, conversions or format specifications, and never an a
 from string import Formatter
 from typing import Any
 
-from tsds_pipeline.corpus.fields import listed, value_text
+from tsds_pipeline.corpus.fields import found_value, listed, value_text
 from tsds_pipeline.corpus.quarantine import BadRecord
 from tsds_pipeline.errors import TsdsError
 
@@ -54,14 +54,8 @@ def _pieces(line: str) -> list[tuple[str, str | None]]:
 
 def _value(fields: dict[str, Any], name: str) -> str:
     """What the field ``name``, or the field that the dots in it lead to, holds."""
-    if name in fields:
-        return value_text(name, fields[name])
-    value: Any = fields
-    for key in name.split("."):
-        if isinstance(value, dict) and key in value:
-            value = value[key]
-        elif value is None:
-            return ""
-        else:
-            raise BadRecord(f'the template\'s field "{name}" is missing (found {listed(fields)})')
+    try:
+        value = found_value(fields, name)
+    except KeyError:
+        raise BadRecord(f'the template\'s field "{name}" is missing (found {listed(fields)})') from None
     return value_text(name, value)

@@ -104,6 +104,12 @@ RELATIONS = {
         # The files too: the corpus may be what it was while its bad records are others.
         ("source_files", "candidate_corpus"),
     ),
+    "excluded": Relation(
+        "The records that are not wanted, by a field's value or for a test set.",
+        {"file": "VARCHAR", "line": "BIGINT", "rule": "VARCHAR", "reason": "VARCHAR", "excerpt": "VARCHAR"},
+        ("source",),
+        ("source_files", "candidate_corpus"),
+    ),
     "selection_history": Relation(
         "Every sample that a task has had; then follow the measures of its quality.",
         {"task": "VARCHAR", "version": "VARCHAR", "number": "BIGINT", "made_at": "TIMESTAMP", "size": "BIGINT",

@@ -1,0 +1,112 @@
+"""Records that could be used and are not wanted: for the value of a field, or because a test set holds their text.
+
+They are listed like those in quarantine, but nothing is wrong with them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from tsds_pipeline.corpus.fields import found_value, value_text
+from tsds_pipeline.corpus.quarantine import BadRecord, excerpt_of
+from tsds_pipeline.leaks import WORDS_IN_A_ROW, HeldBackTexts
+
+EXCLUDED_SCHEMA = {
+    "file": pl.String,
+    "line": pl.Int64,
+    "rule": pl.String,
+    "reason": pl.String,
+    "excerpt": pl.String,
+}
+"""``rule`` names the setting: "keep.language", "drop.license", "exclude.gsm8k"."""
+Values = Mapping[str, Sequence[str | int | float | bool]]
+
+
+@dataclass(frozen=True)
+class ColumnFilter:
+    """Which records are wanted, by the values of their fields; a name with dots leads into nested objects.
+
+    ``keep`` wants one of the values in each of its fields, ``drop`` in none of them. Values are compared as texts:
+    numbers, true and false as in JSON, a field that is null or missing as the empty text. Of a list any item counts;
+    an object is none of the values.
+    """
+
+    keep: Values = field(default_factory=dict)
+    drop: Values = field(default_factory=dict)
+
+    def reason(self, fields: dict[str, Any]) -> tuple[str, str] | None:
+        """(rule, reason) why the record with these ``fields`` is not wanted; None where it is."""
+        for name, wanted in self.keep.items():
+            held = list(_texts(fields, name))
+            if not {value_text(name, value) for value in wanted} & set(held):
+                return f"keep.{name}", f"{name} is {_shown(held)}"
+        for name, unwanted in self.drop.items():
+            for value in _texts(fields, name):
+                if value in {value_text(name, one) for one in unwanted}:
+                    return f"drop.{name}", f"{name} is {_shown([value])}"
+        return None
+
+
+EVERYTHING = ColumnFilter()
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The texts of a named test set, which no candidate may hold, and the ids of their records."""
+
+    __test__ = False  # for pytest, which takes it for tests
+
+    name: str
+    texts: HeldBackTexts
+    record_ids: Sequence[str]
+
+    @classmethod
+    def of(cls, name: str, records: pl.DataFrame) -> "TestSet":
+        """Out of a table with ``record_id`` and ``text``."""
+        return cls(name, HeldBackTexts(records["text"]), records["record_id"].to_list())
+
+
+def split_by_test_sets(
+    rows: pl.DataFrame, test_sets: Sequence[TestSet], named: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """``rows`` (of ``tables.RowTable``) that no test set knows, and the table of the others.
+
+    ``named`` are the names of the files, by number.
+    """
+    found = []
+    distinct = rows.select("content_id", "text").unique("content_id", maintain_order=True)
+    for tests in test_sets:
+        texts = distinct["text"].to_list()
+        for number, match in tests.texts.matches(texts).items():
+            record, content = tests.record_ids[match.held_back], distinct["content_id"][number]
+            what = f"has {WORDS_IN_A_ROW} words in a row of" if match.piece else "has the text of"
+            reason = f'{what} record "{record}" of the test set'
+            found.append((content, f"exclude.{tests.name}", reason, excerpt_of(match.piece or texts[number])))
+    names = ("content_id", "rule", "reason", "excerpt")
+    reasons = pl.DataFrame(found, schema=dict.fromkeys(names, pl.String), orient="row")
+    reasons = reasons.unique("content_id", keep="first", maintain_order=True)
+    files = pl.Series(named, dtype=pl.String)
+    excluded = rows.select("file", "line", "content_id").join(reasons, on="content_id")
+    excluded = excluded.with_columns(files[excluded["file"].to_numpy()].alias("file"))
+    return rows.join(reasons, on="content_id", how="anti", maintain_order="left"), excluded.select(
+        *EXCLUDED_SCHEMA
+    )
+
+
+def _texts(fields: dict[str, Any], name: str) -> Iterator[str]:
+    try:
+        value = found_value(fields, name)
+    except KeyError:
+        value = None
+    for item in value if isinstance(value, list) and value else [None if isinstance(value, list) else value]:
+        try:
+            yield value_text(name, item)
+        except BadRecord:
+            continue
+
+
+def _shown(values: Sequence[str]) -> str:
+    shown = ", ".join(f'"{excerpt_of(value)}"' if value else "missing or empty" for value in values[:3])
+    return shown or "an object"
