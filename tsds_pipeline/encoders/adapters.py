@@ -73,6 +73,12 @@ def new_adapter(model: CausalModel, settings: EncoderSettings) -> Any:
     import torch
 
     peft = _peft()
+    layers = _linear_layers(model.network)
+    lacking = [name for name in settings.lora_targets if name not in layers]
+    if lacking:
+        raise TsdsError(
+            f'[encoder] lora_targets: the model has no layer "{lacking[0]}": its linear layers are {", ".join(layers)}'
+        )
     config = peft.LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
@@ -80,13 +86,8 @@ def new_adapter(model: CausalModel, settings: EncoderSettings) -> Any:
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
+        fan_in_fan_out=all(layers[name] for name in settings.lora_targets),
     )
-    layers = _linear_layers(model.network)
-    lacking = [name for name in settings.lora_targets if name not in layers]
-    if lacking:
-        raise TsdsError(
-            f'[encoder] lora_targets: the model has no layer "{lacking[0]}": its linear layers are {", ".join(layers)}'
-        )
     # PEFT draws from the global generator.
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -95,18 +96,20 @@ def new_adapter(model: CausalModel, settings: EncoderSettings) -> Any:
     return network
 
 
-def _linear_layers(network: Any) -> list[str]:
-    """The last parts of the names of the layers that an adapter can be put on, but for the head."""
+def _linear_layers(network: Any) -> dict[str, bool]:
+    """The layers that an adapter can be put on, but for the head: last part of the name, and whether it is a Conv1D.
+
+    That is GPT-2's linear layer, with its weight the other way round.
+    """
     import torch
     from transformers.pytorch_utils import Conv1D
 
     head = network.get_output_embeddings()
-    found = (
-        name.rpartition(".")[2]
+    return {
+        name.rpartition(".")[2]: isinstance(layer, Conv1D)
         for name, layer in network.named_modules()
         if isinstance(layer, torch.nn.Linear | Conv1D) and layer is not head
-    )
-    return list(dict.fromkeys(found))
+    }
 
 
 def _name(place: int) -> str:

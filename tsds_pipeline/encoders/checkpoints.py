@@ -72,7 +72,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         config.pop("base_model_name_or_path", None)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise TsdsError(f"[encoder] checkpoints: {folder / CONFIG} is not a configuration of PEFT") from None
     parts = [json.dumps([config, rate], sort_keys=True)]
     parts += [file_hash(path) for path in (folder / ADAPTER, folder / MOMENTS) if path.is_file()]
