@@ -119,7 +119,9 @@ class Observed:
 
     def warms_up(self, encoder: str) -> bool:
         """Whether ``encoder`` trains adapters on the pool before it encodes anything."""
-        return self.project.with_encoder(encoder).settings.encoder.warms_up
+        settings = self.project.settings
+        chosen = settings.encoder if encoder == DEFAULT_ENCODER else settings.encoders.get(encoder)
+        return chosen is not None and chosen.warms_up
 
     def require(self, kind: str, key: str) -> None:
         """TsdsError unless there is such a "source" or "task"."""
