@@ -271,11 +271,19 @@ REACH = [
     ("dagster", 'owners = ["team:data"]', set()),
 ]
 # What else has to stand there for a key to be allowed.
-OF_KIND = dict.fromkeys(["pooling"], ['kind = "causal"', 'model = "m"']) | dict.fromkeys(
-    ["dimension", "seed", "checkpoints", "lora_rank", "lora_alpha", "lora_targets"]
-    + ["warmup_examples", "warmup_epochs", "learning_rate"],
-    ['kind = "gradient"', 'model = "m"'],
-)
+OF_CAUSAL, OF_GRADIENT = ([f'kind = "{kind}"', 'model = "m"'] for kind in ("causal", "gradient"))
+OF_KIND = {
+    "pooling": OF_CAUSAL,
+    "dimension": OF_GRADIENT,
+    "seed": OF_GRADIENT,
+    "checkpoints": OF_GRADIENT,
+    "lora_rank": OF_GRADIENT,
+    "lora_alpha": OF_GRADIENT,
+    "lora_targets": OF_GRADIENT,
+    "warmup_examples": OF_GRADIENT,
+    "warmup_epochs": OF_GRADIENT,
+    "learning_rate": OF_GRADIENT,
+}
 MODELS = {
     "encoder": EncoderSettings,
     "pool": PoolSettings,

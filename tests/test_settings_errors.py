@@ -106,7 +106,7 @@ def test_what_is_not_toml(content, expected, tmp_path):
             '[encoder]: kind = "causal" needs a causal language model: name its folder or hub name in model',
         ),
         (
-            "[encoder]\npooling = \"last\"\ndimension = 64",
+            '[encoder]\npooling = "last"\ndimension = 64',
             '[encoder]: pooling: only for kind = "causal", and this is "sentence-transformers": leave it out',
         ),
         (

@@ -104,7 +104,11 @@ def test_on_purpose_it_is_trained_on_the_records_of_now(root):
     list(Refresh(Project.load(root), nodes=[WARMUP], from_scratch=True).steps())
     assert adapters(root) != before
     changed = made(refreshed(root))
-    assert {"candidate_embeddings|sums", "candidate_embeddings|animals", "query_embeddings|arithmetic"} <= set(changed)
+    assert {
+        "candidate_embeddings|sums",
+        "candidate_embeddings|animals",
+        "query_embeddings|arithmetic",
+    } <= set(changed)
 
 
 def test_each_role_has_vectors_of_its_own_and_they_are_no_garbage(done):
