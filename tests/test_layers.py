@@ -13,7 +13,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted((PACKAGE / "core").rglob("*.py"))
 
 NOT_IN_CORE = {"dagster", "duckdb", "polars", "sentence_transformers", "transformers"}
-SLOW = {"faiss", "onnx", "onnxruntime", "ot", "sentence_transformers", "sklearn", "torch", "transformers"}
+SLOW = {
+    "faiss",
+    "onnx",
+    "onnxruntime",
+    "ot",
+    "peft",
+    "safetensors",
+    "sentence_transformers",
+    "sklearn",
+    "torch",
+    "transformers",
+}
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 

@@ -206,6 +206,18 @@ REACH = [
     ("encoder", "batch_size = 8", set()),
     ("encoder", 'device = "cpu"', set()),
     ("encoder", 'field = "vector"', set()),
+    ("encoder", 'candidate_prefix = "a: "', set()),
+    ("encoder", 'query_prefix = "q: "', set()),
+    ("encoder", 'pooling = "last"', set()),
+    ("encoder", "dimension = 64", set()),
+    ("encoder", "seed = 1", set()),
+    ("encoder", 'checkpoints = "a"', set()),
+    ("encoder", "lora_rank = 1", set()),
+    ("encoder", "lora_alpha = 1.0", set()),
+    ("encoder", 'lora_targets = ["x"]', set()),
+    ("encoder", "warmup_examples = 1", set()),
+    ("encoder", "warmup_epochs = 1", set()),
+    ("encoder", "learning_rate = 0.1", set()),
     ("pool", "kernel_radius = 0.2", {"pool"}),
     ("pool", 'index = "Flat"', {"index"}),
     ("pool", "expected_queries = 5", {"index"}),
@@ -280,6 +292,20 @@ REACH = [
     ("dagster", "late_after = 1.5", set()),
     ("dagster", 'owners = ["team:data"]', set()),
 ]
+# What else has to stand there for a key to be allowed.
+OF_CAUSAL, OF_GRADIENT = ([f'kind = "{kind}"', 'model = "m"'] for kind in ("causal", "gradient"))
+OF_KIND = {
+    "pooling": OF_CAUSAL,
+    "dimension": OF_GRADIENT,
+    "seed": OF_GRADIENT,
+    "checkpoints": OF_GRADIENT,
+    "lora_rank": OF_GRADIENT,
+    "lora_alpha": OF_GRADIENT,
+    "lora_targets": OF_GRADIENT,
+    "warmup_examples": OF_GRADIENT,
+    "warmup_epochs": OF_GRADIENT,
+    "learning_rate": OF_GRADIENT,
+}
 MODELS = {
     "encoder": EncoderSettings,
     "pool": PoolSettings,
@@ -315,6 +341,11 @@ def changed(folder: Path, before: dict[str, list[str]], after: dict[str, list[st
     return {name for name in old if old[name] != new[name]}
 
 
+def of_kind(table: str, line: str) -> dict[str, list[str]]:
+    """What stands beside ``line`` for it to be allowed."""
+    return {"encoder": OF_KIND.get(line.split(" = ")[0], [])} if table == "encoder" else {}
+
+
 class TestParts:
     """A step runs again exactly when the part it depends on changes."""
 
@@ -326,12 +357,12 @@ class TestParts:
 
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_with_a_number_for_alpha(self, tmp_path, table, line, expected):
-        before = {"selection": [NUMBER], "exclude.e": ['path = "x.jsonl"']}
+        before = {"selection": [NUMBER], "exclude.e": ['path = "x.jsonl"'], **of_kind(table, line)}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
 
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_alpha_auto_follows_the_amount(self, tmp_path, table, line, expected):
-        before = {"selection": [AUTO], "exclude.e": ['path = "x.jsonl"']}
+        before = {"selection": [AUTO], "exclude.e": ['path = "x.jsonl"'], **of_kind(table, line)}
         if line.split(" = ")[0] in ("size", "fraction", "with_replacement", "tokens"):
             expected = expected | {part.replace("draw", "solver") for part in expected}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected

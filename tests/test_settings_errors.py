@@ -99,8 +99,32 @@ def test_what_is_not_toml(content, expected, tmp_path):
         # Values
         (
             '[encoder]\nkind = "bert"',
-            '[encoder] kind = "bert": must be "sentence-transformers" or '
-            '"precomputed" ("gradient" is not available yet)',
+            '[encoder] kind = "bert": must be "sentence-transformers", "causal", "gradient" or "precomputed"',
+        ),
+        (
+            '[encoder]\nkind = "causal"',
+            '[encoder]: kind = "causal" needs a causal language model: name its folder or hub name in model',
+        ),
+        (
+            '[encoder]\npooling = "last"\ndimension = 64',
+            '[encoder]: pooling: only for kind = "causal", and this is "sentence-transformers": leave it out',
+        ),
+        (
+            '[encoder]\nkind = "gradient"\nmodel = "m"\nquery_prefix = "q"',
+            '[encoder]: query_prefix: only for kind = "sentence-transformers" or "causal", and this is "gradient": '
+            "leave it out",
+        ),
+        (
+            '[encoder]\nkind = "gradient"\nmodel = "m"\nbackend = "onnx"',
+            '[encoder]: backend = "onnx" is not for kind = "gradient": leave it out',
+        ),
+        (
+            '[encoder]\nkind = "gradient"\nmodel = "m"\ncheckpoints = "c"\nlora_rank = 4\nlearning_rate = 1.0',
+            "[encoder]: checkpoints are trained already: leave out learning_rate, lora_rank",
+        ),
+        (
+            '[encoder]\nkind = "gradient"\nmodel = "m"\ndimension = 100',
+            "[encoder] dimension = 100: must be a multiple of 64",
         ),
         ("[encoder]\nbatch_size = 0", "[encoder] batch_size = 0: must be a whole number from 1"),
         ("[encoder]\nbatch_size = 2.0", "[encoder] batch_size = 2.0: must be a whole number from 1"),

@@ -31,6 +31,7 @@ class BagOfWords:
     """The mean of a vector for each word, with a little of their order, at unit length."""
 
     fingerprint = "bag of words, for tests"
+    encoded_at_once = 1024
 
     def encode(self, texts: Sequence[str], progress=None) -> np.ndarray:
         return np.array([bag_vector(text) for text in texts], dtype=np.float32)

@@ -8,8 +8,8 @@ import dagster as dg
 from tsds_pipeline.assets import candidates, reports, tasks
 from tsds_pipeline.assets.sql_models import model_assets
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import project_models
-from tsds_pipeline.node_names import DEFAULT_ENCODER
+from tsds_pipeline.graph import WARMUP, project_models
+from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
 from tsds_pipeline.orchestration.automation import condition, model_condition, sensors
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
@@ -27,8 +27,10 @@ def definitions(root: str | None = None) -> dg.Definitions:
     project = ProjectResource(root=root)
     encoders = [DEFAULT_ENCODER, *(loaded.settings.encoders if loaded else ())]
     conditioned = condition(root, len(encoders))
+    warming = [name for name in encoders if loaded and loaded.with_encoder(name).settings.encoder.warms_up]
+    lacking = [node_name(WARMUP, encoder=name) for name in encoders if name not in warming]
     every = (*candidates.ASSETS, *tasks.ASSETS, *reports.ASSETS)
-    assets = [made for asset in every for made in asset.definitions(encoders, conditioned)]
+    assets = [made for asset in every for made in asset.definitions(encoders, conditioned, lacking)]
     models = model_assets(project_models(loaded and loaded.root), model_condition(root))
     owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))
     return dg.Definitions(

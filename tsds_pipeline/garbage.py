@@ -6,16 +6,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from tsds_pipeline.discovery import COPIES
+from tsds_pipeline.encoders import Role
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
+from tsds_pipeline.encoders.warmup import FOLDER as WARMUPS
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, OF_ENCODER, OF_POOL, Observed, reported, stored
+from tsds_pipeline.graph import BY_SOURCE, OF_ENCODER, OF_POOL, WARMUP, Observed, reported, stored
+from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.node_names import FOLDER as ENCODERS
-from tsds_pipeline.node_names import asset_of
+from tsds_pipeline.project import Project
 from tsds_pipeline.report.pages import calibration_path, page_path, version_of
 from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
+from tsds_pipeline.stages.gradient_warmup import encoder_of, stored_warmup
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
@@ -64,8 +69,9 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     """What belongs to sources and tasks that are gone, and what killed processes left half-written.
 
     With ``exports`` also the exports of tasks that are gone; with ``embeddings`` also the vectors of encoders
-    other than the present one, which would have to be encoded again. What was counted (``redraws``) is kept. Raises
-    :class:`TsdsError` where there is no source or no task at all: a folder may be unmounted.
+    other than the present one, which would have to be encoded again, and their adapters. What was counted
+    (``redraws``) is kept. Raises :class:`TsdsError` where there is no source or no task at all: a folder may be
+    unmounted.
     """
     for name, keys in (("sources", observed.sources), ("tasks", observed.tasks)):
         if not keys:
@@ -91,7 +97,9 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
         exported = _unknown(observed.project.exports, observed.tasks, "task")
         found += [one for one in exported if (one.path / "manifest.json").is_file()]
     if embeddings:
-        found += _other_encoders(storage / EMBEDDINGS, observed)
+        projects = [observed.project.with_encoder(name) for name in observed.encoders]
+        found += _other_encoders(storage / EMBEDDINGS, projects)
+        found += _other_warmups(storage / WARMUPS, projects)
     return found
 
 
@@ -152,11 +160,13 @@ def _kernel_sums(storage: Path, observed: Observed) -> Iterator[Garbage]:
 
 def _models(storage: Path, observed: Observed) -> Iterator[Garbage]:
     """The results of SQL models that are gone; while a file cannot be used, that may be one of them."""
-    known = {*OF_POOL, *observed.models}
+    warmups = {WARMUP} if observed.warms_up(DEFAULT_ENCODER) else set()
+    known = {*OF_POOL, *warmups, *observed.models}
     for path in () if observed.sql.problems else _entries(storage):
         name = path.name.partition(".")[0]
         if path.name in (f"{name}.parquet", f"{name}.attempt.json") and name not in known:
-            yield Garbage(path, f"there is no SQL model {name}")
+            what = "encoder that trains adapters" if name == WARMUP else f"SQL model {name}"
+            yield Garbage(path, f"there is no {what}")
 
 
 def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
@@ -168,12 +178,20 @@ def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
                     yield Garbage(path, "its writer was killed")
 
 
-def _other_encoders(folder: Path, observed: Observed) -> Iterator[Garbage]:
+def _other_encoders(folder: Path, projects: Iterable[Project]) -> Iterator[Garbage]:
     used = {
-        encoder_folder(folder, text)
-        for node, text in observed.settings.items()
-        if asset_of(node) == "encoder_settings"
+        encoder_folder(folder, encoder_of(project, role).fingerprint)
+        for project in projects
+        for role in get_args(Role)
     }
     for path in _entries(folder):
         if path not in used:
             yield Garbage(path, "vectors of another encoder")
+
+
+def _other_warmups(folder: Path, projects: Iterable[Project]) -> Iterator[Garbage]:
+    made = filter(None, map(stored_warmup, projects))
+    used = {name.partition("/")[0] for artifact in made for name in artifact.frame["checkpoint"]}
+    for path in _entries(folder):
+        if path.name not in used:
+            yield Garbage(path, "adapters of another warm-up, or of one that did not end")

@@ -34,6 +34,7 @@ from tsds_pipeline.storage import Artifact, artifact_path, content_hash, find_ar
 # Raised when the same input would give another result.
 CODE_VERSIONS = {
     "candidate_corpus": "1",
+    "gradient_warmup": "1",
     "candidate_embeddings": "1",
     "faiss_index": "1",
     "kde_densities": "2",
@@ -56,9 +57,11 @@ CHAINS = (
 )
 OF_POOL = ("pool_summary", "pool_map")
 # What there is once for each encoder.
-OF_ENCODER = ("candidate_embeddings", "faiss_index", "kde_densities", *OF_POOL)
+OF_ENCODER = ("gradient_warmup", "candidate_embeddings", "faiss_index", "kde_densities", *OF_POOL)
 INPUTS_OF_ENCODER = ("encoder_settings", "pool_settings")
 ON_DEMAND = ("selection_comparison",)
+# There only for encoders that train adapters (``EncoderSettings.warms_up``).
+WARMUP = "gradient_warmup"
 # What is observed, not made: files of the user, and resolved settings.
 INPUTS_BY_SOURCE = ("source_files",)
 INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
@@ -115,6 +118,12 @@ class Observed:
         """The encoder of ``task``."""
         return self.project.settings.resolved_task(task).encoder
 
+    def warms_up(self, encoder: str) -> bool:
+        """Whether ``encoder`` trains adapters on the pool before it encodes anything."""
+        settings = self.project.settings
+        chosen = settings.encoder if encoder == DEFAULT_ENCODER else settings.encoders.get(encoder)
+        return chosen is not None and chosen.warms_up
+
     def require(self, kind: str, key: str) -> None:
         """TsdsError unless there is such a "source" or "task"."""
         known = self.sources if kind == "source" else self.tasks
@@ -131,7 +140,7 @@ class Observed:
 
 def observe(project: Project) -> Observed:
     """Scan the project folder and resolve the settings. No large file is read twice (see ``discovery``)."""
-    from tsds_pipeline.encoders import make_encoder
+    from tsds_pipeline.encoders import both_fingerprints
 
     found, settings = scan(project), project.settings
     texts = {
@@ -140,8 +149,7 @@ def observe(project: Project) -> Observed:
     }
     for name in {DEFAULT_ENCODER, *(settings.resolved_task(task).encoder for task in found.tasks)}:
         seen = project.with_encoder(name)
-        encoder = make_encoder(seen.settings.encoder, project.root)
-        texts[seen.of_encoder("encoder_settings")] = encoder.fingerprint
+        texts[seen.of_encoder("encoder_settings")] = both_fingerprints(seen.settings.encoder, project.root)
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
         tests, tokenizer = found.tests.get(task), _tokenizer(project, task)
@@ -194,11 +202,14 @@ def upstream(node: str, observed: Observed) -> list[str]:
     if asset not in OF_ENCODER and asset not in BY_SOURCE:
         encoder = observed.encoder_of(key.rpartition("|")[2])
     decided = partial(node_name, encoder=encoder)
+    encoded_by = [decided("encoder_settings"), *([decided(WARMUP)] if observed.warms_up(encoder) else [])]
     match asset:
         case "candidate_corpus":
             return [f"source_files|{key}"]
         case "candidate_embeddings":
-            return [f"candidate_corpus|{key}", decided("encoder_settings")]
+            return [f"candidate_corpus|{key}", *encoded_by]
+        case "gradient_warmup":
+            return [decided("encoder_settings")]
         case "faiss_index":
             return [decided("candidate_embeddings", key), "index_settings"]
         case "kde_densities":
@@ -214,7 +225,7 @@ def upstream(node: str, observed: Observed) -> list[str]:
         case "query_examples":
             return [f"query_files|{key}"]
         case "query_embeddings":
-            return [f"query_examples|{key}", decided("encoder_settings")]
+            return [f"query_examples|{key}", *encoded_by]
         case "query_neighbors":
             source, _, task = key.partition("|")
             return [decided("kde_densities", source), f"query_embeddings|{task}"]
@@ -247,17 +258,20 @@ def asset_parents(model: Model) -> list[str]:
             parents[name] = None
         else:
             everything = RELATIONS[name].of_everything
-            assets = [asset for asset in CODE_VERSIONS if asset not in ON_DEMAND]
+            assets = [asset for asset in CODE_VERSIONS if asset not in (*ON_DEMAND, WARMUP)]
             parents |= dict.fromkeys(assets if everything else made_by(name))
     return list(parents)
 
 
 def required(node: str, observed: Observed) -> list[str]:
-    """The nodes upstream without which ``node`` cannot be made: all, but for a model only other models.
+    """The nodes without which ``node`` cannot be made: all upstream, but for a model only other models.
 
-    What the pipeline failed to make is empty for a model, or as it was: one broken task must not stop them all.
+    A warm-up also needs the records that it samples, though their changes are no reason to train again. What the
+    pipeline failed to make is empty for a model, or as it was: one broken task must not stop them all.
     """
     names = upstream(node, observed)
+    if asset_of(node) == WARMUP:
+        return [*names, *(f"candidate_corpus|{source}" for source in observed.sources)]
     return [name for name in names if name in observed.models] if node in observed.models else names
 
 
@@ -274,7 +288,8 @@ def code_version(asset: str, observed: Observed) -> str:
 def current_versions(nodes: Iterable[str], observed: Observed) -> dict[str, str]:
     """The data versions of all inputs, and of what is stored directly upstream of ``nodes``."""
     versions = dict(observed.versions)
-    for name in {name for node in nodes for name in upstream(node, observed)} - versions.keys():
+    read = {name for node in nodes for name in (*upstream(node, observed), *required(node, observed))}
+    for name in read - versions.keys():
         if (artifact := stored(observed.project.storage, name)) is not None:
             versions[name] = artifact.version
     return versions
@@ -313,6 +328,8 @@ def _pipeline_nodes(observed: Observed) -> Iterator[str]:
     sources = observed.sources
     yield from (f"candidate_corpus|{source}" for source in sources)
     for encoder in observed.encoders:
+        if sources and observed.warms_up(encoder):
+            yield node_name(WARMUP, encoder=encoder)
         for asset in ("candidate_embeddings", "faiss_index", "kde_densities"):
             yield from (node_name(asset, source, encoder) for source in sources)
         if sources:
@@ -361,6 +378,7 @@ _READ_TO_JUDGE = (
 )
 # Read for the lineage or for deeper looks, never a reason to run again: another input changes with it.
 ALSO_READ = {
+    "gradient_warmup": ("candidate_corpus",),
     "query_neighbors": ("faiss_index",),
     "selection_probabilities": (
         "faiss_index",

@@ -24,10 +24,10 @@ from tsds_pipeline.storage import Artifact, Header, content_hash
 
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
 CARRIED = {
-    "faiss_index": ("candidate_corpus", "encoder_settings"),
+    "faiss_index": ("candidate_corpus", "encoder_settings", "gradient_warmup"),
     "selection_probabilities": ("query_examples",),
 }
-COMMON_SETTINGS = ("encoder_settings", "pool_settings")
+COMMON_SETTINGS = ("encoder_settings", "gradient_warmup", "pool_settings")
 
 
 def header(

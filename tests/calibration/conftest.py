@@ -20,5 +20,5 @@ def text_project(tmp_path_factory) -> Path:
 def encoder(monkeypatch) -> BagOfWords:
     """Edited texts are encoded as the texts of the project were."""
     made = BagOfWords()
-    monkeypatch.setattr(pairs, "make_encoder", lambda settings, root: made)
+    monkeypatch.setattr(pairs, "encoder_of", lambda project, role: made)
     return made

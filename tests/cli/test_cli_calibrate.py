@@ -60,7 +60,7 @@ def test_the_page_stands_alone(done):
 
 
 def test_texts_are_edited_and_encoded(done, monkeypatch):
-    monkeypatch.setattr(pairs, "make_encoder", lambda settings, root: BagOfWords())
+    monkeypatch.setattr(pairs, "encoder_of", lambda project, role: BagOfWords())
     before = stored_files(done)
     result = tsds("-p", done, "calibrate", "many", "--edits", "60", "--seed", "3")
     assert result.exit_code == 0, result.output

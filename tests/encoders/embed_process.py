@@ -8,11 +8,11 @@ from pathlib import Path
 
 from hash_encoder import HashEncoder, records_of, texts_of
 
-from tsds_pipeline.encoders import cache, embed, embedding
+from tsds_pipeline.encoders import cache, embed
 
 cache.FLUSH_SECONDS = 0.0
 cache.MERGE_AT = 4
-embedding.ENCODED_AT_ONCE = 10
+HashEncoder.encoded_at_once = 10
 
 
 def say(done: int, total: int) -> None:

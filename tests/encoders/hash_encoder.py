@@ -16,6 +16,8 @@ def hash_vector(text: str) -> np.ndarray:
 class HashEncoder:
     """Counts what it encodes; ``seconds`` of sleep a text make it slow enough to be killed at work."""
 
+    encoded_at_once = 1024
+
     def __init__(self, fingerprint: str = "hash", seconds: float = 0.0):
         self.fingerprint, self.seconds, self.texts = fingerprint, seconds, []
 

@@ -72,7 +72,7 @@ def test_no_records(tmp_path):
 
 
 def test_progress_counts_what_is_encoded_over_all_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "ENCODED_AT_ONCE", 10)
+    monkeypatch.setattr(HashEncoder, "encoded_at_once", 10)
     calls = []
     embed(records_of(texts_of(0, 5)), HashEncoder(), tmp_path, "source a")
     embed(records_of(texts_of(0, 30)), HashEncoder(), tmp_path, "source a", lambda *call: calls.append(call))
@@ -92,7 +92,7 @@ def test_a_useless_vector_names_its_record(tmp_path, monkeypatch, value, problem
             vectors[[i for i, text in enumerate(texts) if text == "text number 17"]] = value
             return vectors
 
-    monkeypatch.setattr(embedding, "ENCODED_AT_ONCE", 10)
+    monkeypatch.setattr(HashEncoder, "encoded_at_once", 10)
     records = records_of(texts_of(0, 30), record_ids=[[f"r{i}", "x"] for i in range(30)]).sort("content_id")
     with pytest.raises(TsdsError, match=f'^source a: the vector of record "r17" .*number 17.* {problem}'):
         embed(records, Broken(), tmp_path, "source a")
@@ -155,7 +155,7 @@ def test_an_interrupted_run_keeps_whole_chunks(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return super().encode(texts)
 
-    monkeypatch.setattr(embedding, "ENCODED_AT_ONCE", 10)
+    monkeypatch.setattr(HashEncoder, "encoded_at_once", 10)
     assert cache.FLUSH_SECONDS > 5
     with pytest.raises(KeyboardInterrupt):
         embed(records_of(texts_of(0, 50)), Interrupted(), tmp_path, "source a")

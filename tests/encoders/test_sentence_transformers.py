@@ -11,7 +11,7 @@ from hash_encoder import records_of
 
 from tsds_pipeline.encoders import embed, make_encoder, sentence_transformers
 from tsds_pipeline.encoders.models import find_model
-from tsds_pipeline.encoders.sentence_transformers import _batches, _load
+from tsds_pipeline.encoders.sentence_transformers import _load
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import EncoderSettings
 
@@ -122,17 +122,6 @@ def test_no_texts_load_no_model(tmp_path):
     encoder = make_encoder(EncoderSettings(model="someone/no-such-model"))
     assert encoder.encode([]).shape == (0, 0)
     assert embed(records_of([]), encoder, tmp_path, "source a").vectors.shape == (0, 0)
-
-
-def test_batches_hold_every_text_once_within_both_limits():
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, 300, size=500).tolist()
-    order = sorted(range(500), key=lambda row: -tokens[row])
-    batches = list(_batches(order, tokens, 32, 1024))
-    assert [row for rows in batches for row in rows] == order
-    assert max(map(len, batches)) == 32
-    assert all(len(rows) == 1 or tokens[rows[0]] * len(rows) <= 1024 for rows in batches)
-    assert [len(rows) for rows in _batches([0, 1], [5000, 5000], 32, 1024)] == [1, 1]
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "no-such-device"])

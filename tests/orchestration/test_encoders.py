@@ -14,6 +14,7 @@ from tsds_pipeline.garbage import garbage
 from tsds_pipeline.graph import (
     ALSO_READ,
     OF_ENCODER,
+    WARMUP,
     Observed,
     describe,
     is_model,
@@ -86,7 +87,7 @@ def test_each_node_is_there_once_and_after_its_upstream(observed):
         assert set(upstream(node, observed)) <= seen, node
         seen.add(node)
     of_raw = {asset_of(node) for node in order if split_name(node).encoder == "raw"}
-    assert of_raw == set(OF_ENCODER) - {"pool_map"}  # no task wants a report
+    assert of_raw == set(OF_ENCODER) - {"pool_map", WARMUP}  # no task wants a report, nothing is trained
 
 
 def test_a_task_is_made_from_nothing_of_another_encoder(both, observed):

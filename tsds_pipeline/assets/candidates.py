@@ -28,9 +28,11 @@ from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.settings import column_values, corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
+from tsds_pipeline.stages.gradient_warmup import stored_warmup, train_adapters
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.pool_map import map_pool
+from tsds_pipeline.status import FRESH
 from tsds_pipeline.storage import (
     Artifact,
     Draft,
@@ -142,9 +144,36 @@ def _last_good(
 
 
 @_asset(
+    kinds={"huggingface", "parquet"},
+    of_encoder=["encoder_settings"],
+    ins={"candidate_corpus": dg.AssetIn(partition_mapping=EVERY_SOURCE)},
+    pool="encoder",
+)
+def gradient_warmup(
+    context: dg.AssetExecutionContext, project: ProjectResource, candidate_corpus: dict[str, Artifact]
+):
+    """LoRA adapters that gradients are taken at, trained on a sample of the pool; made again only on purpose."""
+    with Stage.of(context, project) as stage:
+        with progress_bar("training adapters", context.log.info) as progress:
+            table = train_adapters(
+                stage.observed,
+                stage.project,
+                candidate_corpus,
+                afresh=stage.reasons == (FRESH,),
+                progress=progress,
+            )
+        return stage.result(
+            table,
+            {f"candidate_corpus|{key}": artifact for key, artifact in sorted(candidate_corpus.items())},
+            version=content_hash(table),
+            metadata={"last_loss": table["loss"][-1], "steps": table["step"][-1]},
+        )
+
+
+@_asset(
     partitions_def=SOURCES,
     kinds={"numpy", "huggingface"},
-    of_encoder=["encoder_settings"],
+    of_encoder=["encoder_settings", "gradient_warmup"],
     pool="encoder",
 )
 def candidate_embeddings(
@@ -156,7 +185,9 @@ def candidate_embeddings(
         node = f"candidate_corpus|{source}"
         try:
             usable = [checks.result("usable_vectors")]
-            return stage.embedded(f"source {source}", node, candidate_corpus, "count", context.log, usable)
+            return stage.embedded(
+                "candidate", f"source {source}", node, candidate_corpus, "count", context.log, usable
+            )
         except Exception as error:
             frame, vectors = _known_vectors(
                 stage, candidate_corpus.scan().select("content_id", "count").collect()
@@ -168,7 +199,7 @@ def candidate_embeddings(
             context.log.error(problem)
             return stage.stand_in(
                 frame,
-                {node: candidate_corpus},
+                {node: candidate_corpus, **_warmup(stage)},
                 problem,
                 check_results=[
                     checks.result("usable_vectors", problem),
@@ -178,10 +209,18 @@ def candidate_embeddings(
             )
 
 
+def _warmup(stage: Stage) -> dict[str, Artifact]:
+    """The warm-up of the encoder, by node, where there is one."""
+    made = stored_warmup(stage.project)
+    return {} if made is None else {stage.project.of_encoder("gradient_warmup"): made}
+
+
 def _known_vectors(stage: Stage, corpus: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
     """The records of ``corpus`` that had vectors of this encoder when all went well last."""
     last, settings = stored(stage.project.storage, stage.node), stage.project.of_encoder("encoder_settings")
-    if last is None or last.header.inputs.get(settings) != stage.observed.versions[settings]:
+    made_by = {settings: stage.observed.versions[settings]}
+    made_by |= {name: artifact.version for name, artifact in _warmup(stage).items()}
+    if last is None or not made_by.items() <= last.header.inputs.items():
         return corpus.select("content_id", "count").clear(), np.empty((0, 0), np.float32)
     rows = corpus.select("content_id", "count").join(
         last.frame.select("content_id").with_row_index("row"), on="content_id", maintain_order="left"
@@ -292,4 +331,12 @@ def _by_source(made: Mapping[str, Artifact]) -> dict[str, Artifact]:
     return {split_name(node).partition: artifact for node, artifact in made.items()}
 
 
-ASSETS = (candidate_corpus, candidate_embeddings, faiss_index, kde_densities, pool_summary, pool_map)
+ASSETS = (
+    candidate_corpus,
+    gradient_warmup,
+    candidate_embeddings,
+    faiss_index,
+    kde_densities,
+    pool_summary,
+    pool_map,
+)

@@ -45,6 +45,18 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "variants": _column("The different records among the copies: first id, and all fields as JSON."),
         "vector": _column("The vector that was given with the record."),
     },
+    "gradient_warmup": {
+        "epoch": _column("Number of the epoch, from 1."),
+        "step": _column("Optimizer steps up to its end."),
+        "learning_rate": _column("Mean learning rate of its steps, which its gradients are weighted with."),
+        "loss": _column(
+            "Mean loss of its texts, each before the step it took part in.", "candidate_corpus.text"
+        ),
+        "checkpoint": _column(
+            "Its adapter: the folder in storage/gradient_warmups.", "candidate_corpus.text"
+        ),
+        "content": _column("Hash of the adapter and of Adam's moments."),
+    },
     "candidate_embeddings": {
         "content_id": _column(_CONTENT_ID, "candidate_corpus.content_id"),
         "count": _column(_COUNT, "candidate_corpus.count"),

@@ -5,7 +5,7 @@ The computations are in ``stages`` and ``core``.
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.columns import column_lineage, column_schema
-from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.encoders import Role, embed
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
@@ -41,6 +41,8 @@ from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.project import Project
 from tsds_pipeline.provenance import header
 from tsds_pipeline.settings import Settings
+from tsds_pipeline.stages.gradient_warmup import ASSET as WARMUP
+from tsds_pipeline.stages.gradient_warmup import encoder_of
 from tsds_pipeline.status import FAILED, node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 from tsds_pipeline.wording import shortened
@@ -67,21 +69,33 @@ class PipelineAsset:
         return self.body.__name__
 
     def definitions(
-        self, encoders: Sequence[str], condition: dg.AutomationCondition
+        self, encoders: Sequence[str], condition: dg.AutomationCondition, lacking: Collection[str] = ()
     ) -> list[dg.AssetsDefinition]:
-        """One asset; of what an encoder decides, one for each of ``encoders``, made of what that one decides."""
+        """One asset; of what an encoder decides, one for each of ``encoders``, made of what that one decides.
+
+        ``lacking`` are the names of assets that an encoder does without.
+        """
         if self.asset not in OF_ENCODER:
-            return [self._definition(DEFAULT_ENCODER, encoders, condition)]
-        return [self._definition(name, [name], condition) for name in encoders]
+            return [self._definition(DEFAULT_ENCODER, encoders, condition, lacking)]
+        return [
+            self._definition(name, [name], condition, lacking)
+            for name in encoders
+            if node_name(self.asset, encoder=name) not in lacking
+        ]
 
     def _definition(
-        self, encoder: str, read_from: Sequence[str], condition: dg.AutomationCondition
+        self,
+        encoder: str,
+        read_from: Sequence[str],
+        condition: dg.AutomationCondition,
+        lacking: Collection[str],
     ) -> dg.AssetsDefinition:
         key = asset_key(node_name(self.asset, encoder=encoder))
         mapped = [
             dg.AssetDep(asset_key(node_name(name, encoder=one)), partition_mapping=mapping)
             for name, mapping in self.of_encoder.items()
             for one in read_from
+            if node_name(name, encoder=one) not in lacking
         ]
         options = dict(self.options)
         return dg.asset(
@@ -202,6 +216,7 @@ class Stage:
 
     def embedded(
         self,
+        role: Role,
         whose: str,
         name: str,
         records: Artifact,
@@ -209,13 +224,14 @@ class Stage:
         log: Any,
         passed: Sequence[dg.AssetCheckResult] = (),
     ) -> dg.MaterializeResult[Draft]:
-        """Vectors of ``records``, which the node ``name`` stored, with the encoder.
+        """Vectors of ``records``, which the node ``name`` stored, with the encoder for texts of this ``role``.
 
         The table has the content ids and the column ``keep``; ``whose`` ("source x") is for messages, ``passed`` the
         results of checks that it takes to come this far.
         """
         project = self.project
-        encoder = make_encoder(project.settings.encoder, project.root)
+        warmup = self.read(WARMUP) if project.settings.encoder.warms_up else {}
+        encoder = encoder_of(project, role)
         with progress_bar(f"encoding {whose}", log.info) as progress:
             # All but the other fields of the records, which may be most of them.
             texts = records.scan().drop("variants", "record", strict=False).collect()
@@ -223,7 +239,7 @@ class Stage:
         figures = {"encoded": made.encoded, "reused": made.reused}
         return self.result(
             texts.select("content_id", keep),
-            {name: records},
+            {name: records, **warmup},
             payloads={"vectors": made.vectors},
             notes=figures,
             metadata={**figures, "dimensions": made.vectors.shape[1]},

@@ -12,7 +12,7 @@ from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries, read_test_set
-from tsds_pipeline.encoders import embed, make_encoder
+from tsds_pipeline.encoders import embed
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.errors import TsdsError
@@ -22,6 +22,7 @@ from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.export import export_sample, manifest
+from tsds_pipeline.stages.gradient_warmup import encoder_of
 from tsds_pipeline.stages.index import open_index
 from tsds_pipeline.stages.leaks import (
     QUERY,
@@ -93,7 +94,7 @@ def query_examples(
 @_asset(
     partitions_def=TASKS,
     kinds={"numpy", "huggingface"},
-    of_encoder=["encoder_settings"],
+    of_encoder=["encoder_settings", "gradient_warmup"],
     pool="encoder",
 )
 def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource, query_examples: Artifact):
@@ -101,7 +102,7 @@ def query_embeddings(context: dg.AssetExecutionContext, project: ProjectResource
     with Stage.of(context, project) as stage:
         task = context.partition_key
         node = f"query_examples|{task}"
-        return stage.embedded(f"task {task}", node, query_examples, "record_id", context.log)
+        return stage.embedded("query", f"task {task}", node, query_examples, "record_id", context.log)
 
 
 @_asset(
@@ -309,7 +310,7 @@ def _guard(
     if tests is not None and not tests.is_empty():
         vectors = None
         if distance is not None:
-            encoder = make_encoder(stage.project.settings.encoder, stage.project.root)
+            encoder = encoder_of(stage.project, "candidate")
             storage = stage.project.storage / EMBEDDINGS
             vectors = embed(tests, encoder, storage, f"test set of {task}").vectors
         held_back.append(HeldBack.of(TEST, tests, vectors))

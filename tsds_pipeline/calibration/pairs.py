@@ -12,12 +12,13 @@ from tsds_pipeline.calibration.texts import PoolTexts, length_group
 from tsds_pipeline.core.arrays import pair_distances
 from tsds_pipeline.corpus.reading import read_records
 from tsds_pipeline.corpus.text import content_id, normalized
-from tsds_pipeline.encoders import PrecomputedVectors, embed, make_encoder
+from tsds_pipeline.encoders import PrecomputedVectors, embed
 from tsds_pipeline.encoders.cache import FOLDER
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.file_names import FORMAT_RULE
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.project import Project
+from tsds_pipeline.stages.gradient_warmup import encoder_of
 
 FIELDS = ("a", "b")
 
@@ -41,7 +42,7 @@ def edited_pairs(
     The edits are encoded by the project's encoder and kept with its other vectors. None where vectors are given with
     the records: there is nothing to encode with.
     """
-    encoder = make_encoder(project.settings.encoder, project.root)
+    encoder = encoder_of(project, "candidate")
     if isinstance(encoder, PrecomputedVectors):
         return None
     rng, names, rows = np.random.default_rng(key), list(EDITS), []
@@ -85,7 +86,7 @@ def _distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _embedded(project: Project, texts: Sequence[str], name: str, progress: Progress | None) -> np.ndarray:
     records = pl.DataFrame({"content_id": [content_id(text) for text in texts], "text": texts})
-    encoder = make_encoder(project.settings.encoder, project.root)
+    encoder = encoder_of(project, "candidate")
     return embed(records, encoder, project.storage / FOLDER, name, progress).vectors
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -10,12 +10,20 @@ import polars as pl
 from tsds_pipeline.core.arrays import row_blocks
 from tsds_pipeline.errors import UnusableVectorError
 from tsds_pipeline.progress import Progress
+from tsds_pipeline.settings import EncoderSettings
 
 LONGEST_EXCERPT = 60
+ENCODED_AT_ONCE = 1024
+"""Texts in one call of most encoders: enough to sort by length, few enough to lose little when killed."""
+Role = Literal["candidate", "query"]
+"""Whose text it is: some encoders treat the two differently."""
 
 
 class Encoder(Protocol):
     """Turns texts into vectors. ``fingerprint`` names everything that decides them, in readable text."""
+
+    encoded_at_once: int
+    """How many texts to give it in one call: a killed run loses the vectors of the last one."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -27,6 +35,11 @@ class Encoder(Protocol):
     def advice(self, texts: int) -> str | None:
         """What would encode so many ``texts`` faster, for the user; None where there is nothing to say."""
         ...
+
+
+def prefix_of(settings: EncoderSettings, role: Role) -> str:
+    """What stands before every text of this ``role``."""
+    return settings.query_prefix if role == "query" else settings.candidate_prefix
 
 
 def as_fingerprint(**values: object) -> str:

@@ -15,9 +15,6 @@ from tsds_pipeline.progress import Progress
 logger = logging.getLogger(__name__)
 _advised: list[str] = []
 
-ENCODED_AT_ONCE = 1024
-"""Texts in one call of the encoder: enough to sort by length, few enough to lose little when killed."""
-
 
 @dataclass(frozen=True)
 class Embedded:
@@ -56,8 +53,8 @@ def embed(
     if advice := encoder.advice(len(missing)):
         _advise(advice)
     with CacheWriter(cache) as writer:
-        for start in range(0, len(missing), ENCODED_AT_ONCE):
-            rows = missing[start : start + ENCODED_AT_ONCE]
+        for start in range(0, len(missing), encoder.encoded_at_once):
+            rows = missing[start : start + encoder.encoded_at_once]
             chunk = records[first[rows]]
             new = encoder.encode(chunk["text"].to_list(), _shifted(progress, start, len(missing)))
             check_vectors(new, chunk, name, "remove the record or use another model")

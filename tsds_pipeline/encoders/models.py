@@ -34,13 +34,18 @@ class Model:
 
 
 def find_model(
-    name: str, root: Path, *, key: str = "[encoder] model", only: tuple[str, ...] | None = None
+    name: str,
+    root: Path,
+    *,
+    owner: str | None = "sentence-transformers",
+    key: str = "[encoder] model",
+    only: tuple[str, ...] | None = None,
 ) -> Model:
     """The files of model ``name``; ``root`` is what the path of a folder is relative to.
 
-    A hub name that is not in the local cache is downloaded. With ``only``, patterns of file names, no others of the
-    folder are looked at or downloaded. Raises :class:`TsdsError`, which names the setting ``key``, when nothing is
-    found.
+    ``owner`` has the hub names that name none; with None they are as they stand. A name of the hub that is not in the
+    local cache is downloaded. With ``only``, patterns of file names, no others of the folder are looked at or
+    downloaded. Raises :class:`TsdsError`, which names the setting ``key``, when nothing is found.
     """
     said = f'{key} = "{name}"'
     if name in PACKAGED:
@@ -50,7 +55,7 @@ def find_model(
         return Model(folder, f"sha256:{_hash_of(folder, only)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")) or "\\" in name:
         raise TsdsError(f"{said}: there is no folder {folder}: {REMEDY}")
-    return _from_hub(name, said, only)
+    return _from_hub(name, said, owner, only)
 
 
 def _packaged(name: str, said: str) -> Model:
@@ -68,9 +73,14 @@ def _hash_of(folder: Path, only: tuple[str, ...] | None) -> str:
         hidden = any(part.startswith(".") for part in name.parts)
         chosen = only is None or any(name.match(pattern) for pattern in only)
         if path.is_file() and chosen and not hidden and path.suffix.lower() != ".md":
-            stat = path.stat()
-            digest.update(f"{name.as_posix()}\0{_file_hash(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
+            digest.update(f"{name.as_posix()}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the bytes of ``path``."""
+    stat = path.stat()
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
@@ -80,12 +90,12 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(name: str, said: str, only: tuple[str, ...] | None) -> Model:
-    """As sentence-transformers does, a name without an owner is one of its own models."""
+def _from_hub(name: str, said: str, owner: str | None, only: tuple[str, ...] | None) -> Model:
+    """``owner`` has what names none: sentence-transformers takes such a name for one of its own models."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    repository = name if "/" in name else f"sentence-transformers/{name}"
+    repository = name if "/" in name or owner is None else f"{owner}/{name}"
     try:
         try:
             folder = snapshot_download(repository, local_files_only=True)

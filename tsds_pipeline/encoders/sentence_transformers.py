@@ -3,9 +3,7 @@
 Which files a model name means is in ``models``; what was encoded before is kept by ``cache``.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsds_pipeline.encoders import onnx_model
-from tsds_pipeline.encoders.base import as_fingerprint, unit_rows
+from tsds_pipeline.encoders.base import ENCODED_AT_ONCE, Role, as_fingerprint, prefix_of, unit_rows
+from tsds_pipeline.encoders.batches import batches, by_length
 from tsds_pipeline.encoders.cache import FOLDER, encoder_folder
+from tsds_pipeline.encoders.loading import check_device, quiet, reason
 from tsds_pipeline.encoders.models import Model, find_model
 from tsds_pipeline.encoders.packing import pack
 from tsds_pipeline.encoders.sharing import share, threads
@@ -42,9 +42,12 @@ class SentenceTransformersEncoder:
     them change the batches, and with these the last bits.
     """
 
-    def __init__(self, settings: EncoderSettings, root: Path):
+    encoded_at_once = ENCODED_AT_ONCE
+
+    def __init__(self, settings: EncoderSettings, root: Path, role: Role):
         """``root`` is what the path of a model folder is relative to."""
         self._settings, self._root = settings, root
+        self._prefix = prefix_of(settings, role)
 
     @cached_property
     def _model(self) -> Model:
@@ -56,6 +59,7 @@ class SentenceTransformersEncoder:
         downloaded: the fingerprint has its commit."""
         settings = self._settings
         backend = {"backend": f"onnx {onnx_model.VERSION}"} if settings.backend == "onnx" else {}
+        prefix = {"prefix": self._prefix} if self._prefix else {}
         return as_fingerprint(
             kind=settings.kind,
             model=self._model.identity,
@@ -63,6 +67,7 @@ class SentenceTransformersEncoder:
             max_tokens=settings.max_tokens,
             normalize=settings.normalize,
             **backend,
+            **prefix,
         )
 
     def advice(self, texts: int) -> str | None:
@@ -95,12 +100,13 @@ class SentenceTransformersEncoder:
             return np.empty((0, 0), np.float32)
         settings = self._settings
         model = self._loaded()
+        texts = [self._prefix + text for text in texts]
         tokens = _token_counts(model, texts)
-        order = sorted(range(len(texts)), key=lambda row: (-tokens[row], texts[row]))
+        order = by_length(texts, tokens)
         vectors, done = None, 0
         on_cpu = model.device.type == "cpu"
         parts, limit = (threads(), CPU_BATCH_TOKENS) if on_cpu else (1, ACCELERATOR_BATCH_TOKENS)
-        for rows in _batches(order, tokens, parts * settings.batch_size, parts * limit):
+        for rows in batches(order, tokens, parts * settings.batch_size, parts * limit):
             batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
@@ -118,16 +124,6 @@ def _multiplies_bfloat16() -> bool:
     except OSError:
         return False
     return bool({"avx512_bf16", "amx_bf16"} & words)
-
-
-def _batches(order: list[int], tokens: list[int], size: int, limit: int) -> Iterator[list[int]]:
-    """``order`` (longest text first) in batches of at most ``size`` texts and ``limit`` padded tokens."""
-    start = 0
-    while start < len(order):
-        longest = max(1, tokens[order[start]])
-        stop = start + max(1, min(size, limit // longest))
-        yield order[start:stop]
-        start = stop
 
 
 def _token_counts(model: "SentenceTransformer", texts: Sequence[str]) -> list[int]:
@@ -158,9 +154,9 @@ def _load(
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
-    _check_device(device)
+    check_device(device)
     try:
-        with _quiet():
+        with quiet():
             loaded = SentenceTransformer(
                 str(model.folder),
                 device=device,
@@ -169,10 +165,9 @@ def _load(
                 model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise TsdsError(
             f"[encoder] model: {model.folder} cannot be loaded as a sentence-transformers model "
-            f"with safetensors weights: {reason}"
+            f"with safetensors weights: {reason(error)}"
         ) from error
     if max_tokens is not None:
         _cut_texts(loaded, max_tokens)
@@ -182,18 +177,6 @@ def _load(
         pack(loaded)
         share(loaded)
     return loaded
-
-
-def _check_device(device: str | None) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TsdsError(
-            f'[encoder] device = "{device}" cannot be used here: leave it out to have one found ({reason})'
-        ) from None
 
 
 def _cut_texts(model: "SentenceTransformer", max_tokens: int) -> None:
@@ -206,19 +189,3 @@ def _cut_texts(model: "SentenceTransformer", max_tokens: int) -> None:
     if not lowest <= max_tokens <= highest:
         raise TsdsError(f"[encoder] max_tokens = {max_tokens}: this model takes from {lowest} to {highest}")
     model.max_seq_length = max_tokens
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No bar for each of the weights, nor a report of those that are not needed."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

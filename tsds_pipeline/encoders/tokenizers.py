@@ -26,7 +26,7 @@ def find_tokenizer(name: str, root: Path) -> Model:
 
     Its identity is another one when the files of the tokenizer are others, whatever the weights beside it.
     """
-    return find_model(name, root, key="tokenizer", only=(*FILES, "config.json"))
+    return find_model(name, root, owner=None, key="tokenizer", only=(*FILES, "config.json"))
 
 
 class TokenCounter:

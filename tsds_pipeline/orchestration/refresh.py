@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
@@ -20,6 +21,7 @@ from dagster._core.storage.defs_state.base import set_defs_state_storage
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CHAINS,
+    WARMUP,
     Observed,
     current_versions,
     describe,
@@ -28,8 +30,9 @@ from tsds_pipeline.graph import (
     observe,
     required,
     stored,
+    upstream,
 )
-from tsds_pipeline.node_names import node_name, split_name
+from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
@@ -189,8 +192,12 @@ class Refresh:
         encoder, asset, partition = split_name(before.node)
         chain = next((chain for chain in CHAINS if asset in chain), (asset,))
         after = [node_name(name, partition, encoder) for name in chain[chain.index(asset) + 1 :]]
+        after = list(takewhile(self._waits_for_no_warmup, after))
         missing = [n for n in after if n in self.nodes and node_status(n, self.observed, {}).artifact is None]
         return [before.node, *missing]
+
+    def _waits_for_no_warmup(self, node: str) -> bool:
+        return not any(asset_of(name) == WARMUP for name in upstream(node, self.observed))
 
     def _left(self, node: str) -> list[str]:
         """The nodes after ``node``."""
