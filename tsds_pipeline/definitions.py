@@ -5,7 +5,7 @@ from functools import partial
 
 import dagster as dg
 
-from tsds_pipeline.assets import candidates, reports, tasks
+from tsds_pipeline.assets import candidates, mixtures, reports, tasks
 from tsds_pipeline.assets.sql_models import model_assets
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import project_models
@@ -27,7 +27,7 @@ def definitions(root: str | None = None) -> dg.Definitions:
     project = ProjectResource(root=root)
     encoders = [DEFAULT_ENCODER, *(loaded.settings.encoders if loaded else ())]
     conditioned = condition(root, len(encoders))
-    every = (*candidates.ASSETS, *tasks.ASSETS, *reports.ASSETS)
+    every = (*candidates.ASSETS, *tasks.ASSETS, *reports.ASSETS, *mixtures.ASSETS)
     assets = [made for asset in every for made in asset.definitions(encoders, conditioned)]
     models = model_assets(project_models(loaded and loaded.root), model_condition(root))
     owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))
