@@ -17,14 +17,18 @@ from tsds_pipeline.graph import (
     observe,
     upstream,
 )
-from tsds_pipeline.orchestration.partitions import SOURCES, SOURCES_BY_TASK, TASKS
+from tsds_pipeline.orchestration.partitions import MIXTURES, SOURCES, SOURCES_BY_TASK, TASKS
 
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory):
-    return observe(make_project(tmp_path_factory.mktemp("graph"), 2, 2, n=5, settings=WITH_REPORTS))
+    return observe(make_project(tmp_path_factory.mktemp("graph"), 2, 2, n=5, settings=WITH_REPORTS + MIXTURE))
 
 
+MIXTURE = """
+[mixtures.both]
+tasks = ["t0", "t1"]
+"""
 ON_DEMAND = ("selection_comparison|t0",)
 
 
@@ -48,14 +52,14 @@ def test_the_partitions_are_the_same(observed):
     for node in (*nodes(observed), *ON_DEMAND):
         definition = graph.get(dg.AssetKey(asset(node))).partitions_def
         keys = node.split("|")[1:]
-        kinds = {"s": SOURCES, "t": TASKS}
+        kinds = {"s": SOURCES, "t": TASKS, "b": MIXTURES}
         expected = None if not keys else kinds[keys[0][0]] if len(keys) == 1 else SOURCES_BY_TASK
         assert definition == expected, node
 
 
 def test_every_node_comes_once_and_after_its_upstream(observed):
     order = [node for node in nodes(observed) if not is_model(node)]
-    assert len(order) == len(set(order)) == 2 * 4 + 2 + 2 * (4 + 3)
+    assert len(order) == len(set(order)) == 2 * 4 + 2 + 2 * (4 + 3) + 1
     assert list(nodes(observed))[len(order) :] == list(observed.models)
     seen = set(observed.versions)
     for node in nodes(observed):
@@ -66,13 +70,13 @@ def test_every_node_comes_once_and_after_its_upstream(observed):
 def test_every_asset_says_what_it_is():
     for spec in definitions().resolve_all_asset_specs():
         assert spec.description, spec.key
-        assert spec.group_name in ("inputs", "candidates", "tasks", "reports", "sql")
+        assert spec.group_name in ("inputs", "candidates", "tasks", "mixtures", "reports", "sql")
 
 
 def test_the_results_are_tagged():
     specs = {spec.key.to_user_string(): spec for spec in definitions().resolve_all_asset_specs()}
     results = {name for name, spec in specs.items() if spec.tags.get("tsds/role") == "result"}
-    assert results == {"selection_probabilities", "sampled_subset"}
+    assert results == {"selection_probabilities", "sampled_subset", "training_mixture"}
     for name in CODE_VERSIONS.keys() - {WARMUP}:
         assert specs[name].kinds, name
         assert specs[name].tags["tsds/role"] in ("intermediate", "result")

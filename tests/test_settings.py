@@ -16,6 +16,7 @@ from tsds_pipeline.settings import (
     EncoderSettings,
     ExcludedSettings,
     ExportSettings,
+    MixtureSettings,
     PoolSettings,
     SelectionSettings,
     Settings,
@@ -28,6 +29,7 @@ from tsds_pipeline.settings import (
     draw_part,
     index_part,
     load_settings,
+    mixture_part,
     pool_part,
     query_part,
     solver_part,
@@ -285,6 +287,12 @@ REACH = [
     ("export", "shard_rows = 9", set()),
     ("export", "weights = true", set()),
     ("storage", 'url = "s3://bucket/folder"', set()),
+    ("mixtures.m", "tasks = {t = 2, u = 1}", {"mixture m"}),
+    ("mixtures.m", "size = 5", {"mixture m"}),
+    ("mixtures.m", 'tokens = 9\ntokenizer = "x"', {"mixture m"}),
+    ("mixtures.m", 'tokenizer = "x"', {"mixture m"}),
+    ("mixtures.m", "epochs = 2", {"mixture m"}),
+    ("mixtures.m", "seed = 1", {"mixture m"}),
     ("dagster", 'refresh = "0 4 * * *"', set()),
     ("dagster", 'redraw = "@weekly"', set()),
     ("dagster", 'timezone = "Europe/Berlin"', set()),
@@ -314,6 +322,7 @@ MODELS = {
     "tasks.t": TaskSettings,
     "sources.a": SourceSettings,
     "exclude.e": ExcludedSettings,
+    "mixtures.m": MixtureSettings,
     "export": ExportSettings,
     "storage": StorageSettings,
     "dagster": DagsterSettings,
@@ -329,6 +338,8 @@ def parts(settings: Settings) -> dict[str, str]:
         tokenizer = settings.resolved_task(task).tokenizer
         found[f"solver {task}"] = solver_part(settings, task, tokenizer)
         found[f"draw {task}"] = draw_part(settings, task, tokenizer=tokenizer)
+    for mixture, own in settings.mixtures.items():
+        found[f"mixture {mixture}"] = mixture_part(settings, mixture, own.tokenizer)
     return found
 
 
@@ -346,6 +357,10 @@ def of_kind(table: str, line: str) -> dict[str, list[str]]:
     return {"encoder": OF_KIND.get(line.split(" = ")[0], [])} if table == "encoder" else {}
 
 
+_AMOUNTS = ("size", "fraction", "with_replacement", "tokens")
+_OTHERS = {"exclude.e": ['path = "x.jsonl"'], "mixtures.m": ['tasks = ["t", "u"]']}
+
+
 class TestParts:
     """A step runs again exactly when the part it depends on changes."""
 
@@ -357,13 +372,13 @@ class TestParts:
 
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_with_a_number_for_alpha(self, tmp_path, table, line, expected):
-        before = {"selection": [NUMBER], "exclude.e": ['path = "x.jsonl"'], **of_kind(table, line)}
+        before = {"selection": [NUMBER], **_OTHERS, **of_kind(table, line)}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
 
     @pytest.mark.parametrize(("table", "line", "expected"), REACH)
     def test_alpha_auto_follows_the_amount(self, tmp_path, table, line, expected):
-        before = {"selection": [AUTO], "exclude.e": ['path = "x.jsonl"'], **of_kind(table, line)}
-        if line.split(" = ")[0] in ("size", "fraction", "with_replacement", "tokens"):
+        before = {"selection": [AUTO], **_OTHERS, **of_kind(table, line)}
+        if line.split(" = ")[0] in _AMOUNTS and table != "mixtures.m":
             expected = expected | {part.replace("draw", "solver") for part in expected}
         assert changed(tmp_path, before, self.with_line(before, table, line)) == expected
 
@@ -406,6 +421,7 @@ class TestParts:
             ("tasks.t", 'exclude = ["a", "b"]', 'exclude = ["b", "a"]'),
             ("tasks.t", "exclude = []", "# nothing"),
             ("sources.a", "keep = {}", "# nothing"),
+            ("mixtures.m", 'tasks = ["u", "t"]', "tasks = {t = 1, u = 1.0}"),
             ("tasks.t", "seed = 0", "# the default"),
             ("selection", "alpha = 1", "alpha = 1.0"),
             ("selection", "size = 1_000", "# the default"),

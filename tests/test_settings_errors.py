@@ -22,7 +22,8 @@ from tsds_pipeline.settings import (
 )
 
 TABLES = (
-    "tables: corpus, dagster, encoder, encoders, exclude, export, pool, selection, sources, storage, tasks"
+    "tables: corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, selection, sources, storage, "
+    "tasks"
 )
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
@@ -215,6 +216,18 @@ def test_what_is_not_toml(content, expected, tmp_path):
             "number of examples from 2",
         ),
         ("[selection]\nmin_per_query = -1", "[selection] min_per_query = -1: must be a whole number from 0"),
+        *(
+            (
+                f"[mixtures.m]\ntasks = {value}",
+                f"""[mixtures.m] tasks = {value.replace("a =", '"a":')}: must be a table of tasks with """
+                "weights, as in {bbh = 2, mmlu = 1}, or a list of tasks",
+            )
+            for value in ("[]", "{a = 0}", "true")
+        ),
+        (
+            '[mixtures.m]\ntasks = ["a"]\ntokens = 5',
+            "[mixtures.m]: tokens are counted by the tokenizer of the model that is trained: name it, tokenizer",
+        ),
         # Settings that exclude each other
         (
             "[selection]\nsize = 5\ntokens = 5",

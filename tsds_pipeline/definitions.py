@@ -5,7 +5,7 @@ from functools import partial
 
 import dagster as dg
 
-from tsds_pipeline.assets import candidates, reports, tasks
+from tsds_pipeline.assets import candidates, mixtures, reports, tasks
 from tsds_pipeline.assets.sql_models import model_assets
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import WARMUP, project_models
@@ -29,7 +29,7 @@ def definitions(root: str | None = None) -> dg.Definitions:
     conditioned = condition(root, len(encoders))
     warming = [name for name in encoders if loaded and loaded.with_encoder(name).settings.encoder.warms_up]
     lacking = [node_name(WARMUP, encoder=name) for name in encoders if name not in warming]
-    every = (*candidates.ASSETS, *tasks.ASSETS, *reports.ASSETS)
+    every = (*candidates.ASSETS, *tasks.ASSETS, *reports.ASSETS, *mixtures.ASSETS)
     assets = [made for asset in every for made in asset.definitions(encoders, conditioned, lacking)]
     models = model_assets(project_models(loaded and loaded.root), model_condition(root))
     owned = partial(dg.AssetSpec.replace_attributes, owners=list(settings.owners))

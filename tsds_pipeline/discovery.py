@@ -193,6 +193,12 @@ def _unknown_keys(settings: Settings, sources: Collection[str], tasks: Collectio
                 f"{SETTINGS_FILE}: [{kind}s.{key}]: there is no such {kind}{nearest(key, known)}: "
                 f"add {example.format(key)}, give the table a path, or remove it"
             )
+    for name, mixture in sorted(settings.mixtures.items()):
+        if name in tasks:
+            yield f"{SETTINGS_FILE}: [mixtures.{name}]: there is a task of this name: call the mixture something else"
+        for key in sorted(mixture.weights.keys() - set(tasks)):
+            there = f"{nearest(key, tasks)}; there are {', '.join(tasks)}" if tasks else ""
+            yield f'{SETTINGS_FILE}: [mixtures.{name}] tasks: "{printable(key)}" is not a task{there}'
     tables = [
         ("selection", settings.selection),
         *((f"tasks.{key}", t) for key, t in sorted(settings.tasks.items())),

@@ -14,7 +14,7 @@ from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.encoders.cache import encoder_folder
 from tsds_pipeline.encoders.warmup import FOLDER as WARMUPS
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import BY_SOURCE, OF_ENCODER, OF_POOL, WARMUP, Observed, reported, stored
+from tsds_pipeline.graph import BY_MIXTURE, BY_SOURCE, OF_ENCODER, OF_POOL, WARMUP, Observed, reported, stored
 from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.node_names import FOLDER as ENCODERS
 from tsds_pipeline.project import Project
@@ -88,13 +88,16 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     found = [one for folder in by_source for one in _unknown(folder, observed.sources, "source")]
     found += [one for folder in by_task for one in _unknown(folder, observed.tasks, "task")]
     found += _unknown(encoders, observed.encoders, "task with the encoder")
+    found += [one for name in BY_MIXTURE for one in _unknown(storage / name, observed.mixtures, "mixture")]
     found += _pages(observed)
     found += _abandoned([storage, observed.project.exports, observed.project.reports])
     found += _copies(storage / COPIES, observed)
     found += _kernel_sums(storage, observed)
     found += _models(storage, observed)
     if exports:
-        exported = _unknown(observed.project.exports, observed.tasks, "task")
+        exported = _unknown(
+            observed.project.exports, (*observed.tasks, *observed.mixtures), "task or mixture"
+        )
         found += [one for one in exported if (one.path / "manifest.json").is_file()]
     if embeddings:
         projects = [observed.project.with_encoder(name) for name in observed.encoders]

@@ -22,6 +22,7 @@ from tsds_pipeline.settings import (
     corpus_part,
     draw_part,
     index_part,
+    mixture_part,
     pool_part,
     query_part,
     solver_part,
@@ -47,6 +48,7 @@ CODE_VERSIONS = {
     "sampled_subset": "1",
     "selection_report": "2",
     "selection_comparison": "1",
+    "training_mixture": "1",
 }
 BY_SOURCE = ("candidate_corpus", "candidate_embeddings", "faiss_index", "kde_densities")
 # Assets of the same partitions, each made from the one before: one run makes all of them.
@@ -55,6 +57,8 @@ CHAINS = (
     ("query_examples", "query_embeddings"),
     ("selection_probabilities", "sampled_subset", "selection_report"),
 )
+BY_MIXTURE = ("training_mixture",)
+EXPORTED = ("sampled_subset", *BY_MIXTURE)
 OF_POOL = ("pool_summary", "pool_map")
 # What there is once for each encoder.
 OF_ENCODER = ("gradient_warmup", "candidate_embeddings", "faiss_index", "kde_densities", *OF_POOL)
@@ -65,8 +69,9 @@ WARMUP = "gradient_warmup"
 # What is observed, not made: files of the user, and resolved settings.
 INPUTS_BY_SOURCE = ("source_files",)
 INPUTS_BY_TASK = ("query_files", "solver_settings", "draw_settings")
+INPUTS_BY_MIXTURE = ("mixture_settings",)
 INPUTS_OF_ALL = ("source_registry", "index_settings", *INPUTS_OF_ENCODER)
-INPUT_ASSETS = (*INPUTS_BY_SOURCE, *INPUTS_BY_TASK, *INPUTS_OF_ALL)
+INPUT_ASSETS = (*INPUTS_BY_SOURCE, *INPUTS_BY_TASK, *INPUTS_BY_MIXTURE, *INPUTS_OF_ALL)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,14 @@ class Observed:
         return tuple(self.scan.tasks)
 
     @property
+    def mixtures(self) -> tuple[str, ...]:
+        """The mixtures all of whose tasks there are; the scan tells of the others."""
+        tasks, tables = set(self.tasks), self.project.settings.mixtures
+        return tuple(
+            name for name in sorted(tables) if name not in tasks and tables[name].weights.keys() <= tasks
+        )
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """The encoders in use: the default one, then those that a task names."""
         return (DEFAULT_ENCODER, *sorted({self.encoder_of(task) for task in self.tasks} - {DEFAULT_ENCODER}))
@@ -125,8 +138,8 @@ class Observed:
         return chosen is not None and chosen.warms_up
 
     def require(self, kind: str, key: str) -> None:
-        """TsdsError unless there is such a "source" or "task"."""
-        known = self.sources if kind == "source" else self.tasks
+        """TsdsError unless there is such a "source", "task" or "mixture"."""
+        known = {"source": self.sources, "task": self.tasks, "mixture": self.mixtures}[kind]
         if key not in known:
             there = ", ".join(known) or "none"
             raise TsdsError(
@@ -152,12 +165,16 @@ def observe(project: Project) -> Observed:
         texts[seen.of_encoder("encoder_settings")] = both_fingerprints(seen.settings.encoder, project.root)
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
     for task in found.tasks:
-        tests, tokenizer = found.tests.get(task), _tokenizer(project, task)
+        tests = found.tests.get(task)
+        tokenizer = _tokenizer(project, settings.resolved_task(task).tokenizer)
         test_set = tests and tests.version
         texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer, test_set)
         texts[f"draw_settings|{task}"] = draw_part(
             settings, task, redraws(project, task), test_set, tokenizer
         )
+    for mixture, table in settings.mixtures.items():
+        tokenizer = _tokenizer(project, table.tokenizer)
+        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer)
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
     template = chat_template(project)
@@ -171,13 +188,14 @@ def observe(project: Project) -> Observed:
     return Observed(project, found, texts, versions, project_models(project.root))
 
 
-def _tokenizer(project: Project, task: str) -> str | None:
-    """What identifies the tokenizer of ``task``; one that is not there stops nothing but its draw, which says so."""
+def _tokenizer(project: Project, name: str | None) -> str | None:
+    """What identifies the tokenizer ``name``; one that is not there stops nothing but what needs it, which says so."""
+    if name is None:
+        return None
     from tsds_pipeline.encoders.tokenizers import find_tokenizer
 
-    name = project.settings.resolved_task(task).tokenizer
     try:
-        return None if name is None else find_tokenizer(name, project.root).identity
+        return find_tokenizer(name, project.root).identity
     except TsdsError as error:
         return str(error)
 
@@ -199,7 +217,7 @@ def upstream(node: str, observed: Observed) -> list[str]:
     sources = observed.sources
     if asset in observed.models:
         return [name for read in observed.models[asset].reads for name in _behind_table(read, observed)]
-    if asset not in OF_ENCODER and asset not in BY_SOURCE:
+    if asset not in (*OF_ENCODER, *BY_SOURCE, *BY_MIXTURE):
         encoder = observed.encoder_of(key.rpartition("|")[2])
     decided = partial(node_name, encoder=encoder)
     encoded_by = [decided("encoder_settings"), *([decided(WARMUP)] if observed.warms_up(encoder) else [])]
@@ -238,6 +256,9 @@ def upstream(node: str, observed: Observed) -> list[str]:
             return [f"sampled_subset|{key}", decided("pool_map")]
         case "selection_comparison":
             return [f"sampled_subset|{key}"]
+        case "training_mixture":
+            tasks = observed.project.settings.mixtures[key].weights
+            return [*(f"selection_probabilities|{task}" for task in tasks), f"mixture_settings|{key}"]
     raise ValueError(f"{node} is not made by any asset")
 
 
@@ -300,7 +321,7 @@ def input_versions(node: str, observed: Observed, versions: Mapping[str, str]) -
     asset = asset_of(node)
     known = {name: versions[name] for name in upstream(node, observed) if name in versions}
     # Decides no version, but whether it is worth to try again.
-    how = {"export": observed.project.settings.export.model_dump_json()} if asset == "sampled_subset" else {}
+    how = {"export": observed.project.settings.export.model_dump_json()} if asset in EXPORTED else {}
     return {"code": code_version(asset, observed), **known, **how}
 
 
@@ -344,6 +365,8 @@ def _pipeline_nodes(observed: Observed) -> Iterator[str]:
         yield from (f"selection_probabilities|{task}", f"sampled_subset|{task}")
         if reported(observed, task):
             yield f"selection_report|{task}"
+    if sources:
+        yield from (f"training_mixture|{mixture}" for mixture in observed.mixtures)
 
 
 def reported(observed: Observed, task: str) -> bool:
@@ -388,6 +411,7 @@ ALSO_READ = {
         "candidate_corpus",
     ),
     "sampled_subset": ("candidate_corpus", "query_examples", "query_embeddings"),
+    "training_mixture": ("candidate_corpus",),
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }
@@ -396,6 +420,8 @@ ALSO_READ = {
 def keys_of(node: str) -> tuple[str | None, str | None]:
     """The source and the task that ``node`` belongs to, as far as it does."""
     _, asset, partition = split_name(node)
+    if asset in BY_MIXTURE:
+        return None, None
     first, bar, second = partition.partition("|")
     if bar:
         return first, second

@@ -161,6 +161,12 @@ PATHS = (
 )
 
 
+WEIGHTS = "a table of tasks with weights, as in {bbh = 2, mmlu = 1}, or a list of tasks"
+Weights = Annotated[
+    Annotated[dict[str, Positive], Field(min_length=1)]
+    | Annotated[tuple[str, ...], Field(strict=False, min_length=1)],
+    Field(union_mode="left_to_right"),
+]
 AMOUNTS = "a table of sources, each with a share between 0 and 1 or a number of examples from 2"
 Amounts = Annotated[dict[str, int | float], AfterValidator(_amounts)]
 _BUDGETS = ("size", "fraction", "tokens")
@@ -353,6 +359,33 @@ class SourceSettings(_Table):
     drop: Values | None = Field(None, description=VALUES)
 
 
+class MixtureSettings(_Table):
+    """[mixtures.NAME]: one training set for several tasks."""
+
+    tasks: Weights = Field(description=WEIGHTS)
+    size: Count = Field(1000, description="a whole number from 1")
+    tokens: Count | None = Field(None, description="a whole number from 1")
+    tokenizer: Text | None = Field(None, description="a packaged model, a folder or a hub name")
+    epochs: Count = Field(1, description="a whole number from 1")
+    seed: int = Field(0, ge=0, lt=2**63, description="a whole number from 0, below 2**63")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much of the whole each task gets, by task, sorted."""
+        weights = self.tasks if isinstance(self.tasks, dict) else dict.fromkeys(self.tasks, 1.0)
+        return {task: float(weights[task]) for task in sorted(weights)}
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if {"size", "tokens"} <= self.model_fields_set:
+            raise ValueError("size and tokens exclude each other: keep one of them")
+        if self.tokens and not self.tokenizer:
+            raise ValueError(
+                "tokens are counted by the tokenizer of the model that is trained: name it, tokenizer"
+            )
+        return self
+
+
 class ExcludedSettings(_Table):
     """[exclude.X]: a test set whose texts no source may hold."""
 
@@ -451,6 +484,7 @@ class Settings(_Table):
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
     exclude: dict[Key, ExcludedSettings] = {}
+    mixtures: dict[Key, MixtureSettings] = {}
 
     @property
     def vector_field(self) -> str | None:
@@ -670,6 +704,14 @@ def solver_part(
     return _canonical(
         **{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto", **more
     )
+
+
+def mixture_part(settings: Settings, mixture: str, tokenizer: str | None = None) -> str:
+    """What decides what is drawn for ``mixture``, beside the probabilities; ``tokenizer`` identifies its tokenizer."""
+    own = settings.mixtures[mixture]
+    amount = {"size": own.size} if own.tokens is None else {"tokens": own.tokens}
+    counted = {"tokenizer": tokenizer} if tokenizer else {}
+    return _canonical(tasks=own.weights, **amount, epochs=own.epochs, seed=own.seed, **counted)
 
 
 def _short(version: str | None) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tsds_pipeline.graph import (
     BY_SOURCE,
+    EXPORTED,
     OF_POOL,
     Observed,
     chained,
@@ -68,7 +69,7 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
     if reasons and (unreadable := _problem(asset, partition, observed)):
         reasons = (f"{unreadable} (its last result stays in use)",)
-    if asset == "sampled_subset":
+    if asset in EXPORTED:
         folder, wanted = observed.project.exports / partition, observed.project.settings.export
         lacking = why_not_exported(folder, artifact.version, wanted)
         reasons += (lacking,) if lacking else ()

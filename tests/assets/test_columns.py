@@ -21,7 +21,8 @@ COLUMNS = {asset: columns for asset, columns in ALL_COLUMNS.items() if asset != 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("columns") / "project"
-    make_project(root, sources=2, tasks=1, n=20, settings=WITH_REPORTS)
+    mixture = '[mixtures.m]\ntasks = ["t0"]\nsize = 9\n'
+    make_project(root, sources=2, tasks=1, n=20, settings=WITH_REPORTS + mixture)
     made(refreshed(root))
     made(refreshed(root, nodes=["selection_comparison|t0"]))
     return root

@@ -7,6 +7,7 @@ from tsds_pipeline.settings import ExportSettings, Settings
 from tsds_pipeline.stages.export import export_sample
 from tsds_pipeline.stages.sample import (
     OWN_COLUMNS,
+    TASK,
     TOKENS,
     certain_share,
     draw_examples,
@@ -72,7 +73,8 @@ def test_the_same_text_in_two_sources_is_one_unit():
 
 def test_a_row_has_everything_about_its_example():
     table = sample().sort("content_id")
-    assert table.columns == [*(name for name in OWN_COLUMNS if name != TOKENS), "deep", "label", "n", "tags"]
+    own = [name for name in OWN_COLUMNS if name not in (TOKENS, TASK)]
+    assert table.columns == [*own, "deep", "label", "n", "tags"]
     first = table.row(0, named=True)
     assert (first["source"], first["id"], first["text"], first["label"]) == ("a", "a1", "X", "one")
     assert first["copies"] == [

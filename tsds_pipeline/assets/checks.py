@@ -117,6 +117,13 @@ _CHECKS = {
             "refresh.",
         ),
     ],
+    "training_mixture": [
+        _Check(
+            "no_example_twice",
+            "No epoch of the mixture has an example twice, whichever tasks want it. Where one has, please report it.",
+            blocking=True,
+        )
+    ],
 }
 
 
@@ -270,6 +277,13 @@ def sample_size(task: str, sample: pl.DataFrame, settings: ResolvedTask, size: i
             f"{again}"
         )
     return result("sample_size", problem, rows=len(sample), asked_for=wanted, repeated=repeated)
+
+
+def no_example_twice(mixture: pl.DataFrame) -> dg.AssetCheckResult:
+    """Of a mixture."""
+    repeated = repetitions(mixture)
+    problem = f"{repeated:,} rows are twice in an epoch: please report it" if repeated else None
+    return result("no_example_twice", problem, rows=len(mixture), repeated=repeated)
 
 
 def no_query_text(task: str, leaks: pl.DataFrame, unread: str | None) -> dg.AssetCheckResult:

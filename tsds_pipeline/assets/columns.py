@@ -5,7 +5,7 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
-from tsds_pipeline.graph import OF_ENCODER
+from tsds_pipeline.graph import EXPORTED, OF_ENCODER
 from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
 from tsds_pipeline.orchestration.partitions import asset_key
 from tsds_pipeline.stages.comparison import METRICS
@@ -158,7 +158,12 @@ COLUMNS: dict[str, dict[str, Column]] = {
         **_METRICS,
     },
 }
+COLUMNS["training_mixture"] = {
+    **COLUMNS["sampled_subset"],
+    "task": _column("The task that took the example.", "selection_probabilities.content_id"),
+}
 # What follows in a sample are the fields of the user's own records.
+_TOKENS = _column("How many tokens the text has, by the tokenizer of the settings.", "candidate_corpus.text")
 _FIELD = _column("A field of the record, as its source has it.", "candidate_corpus.variants")
 
 
@@ -183,7 +188,9 @@ def column_lineage(asset: str, frame: pl.DataFrame, encoder: str) -> dg.TableCol
 
 def _described(asset: str, name: str) -> Column:
     columns = COLUMNS[asset]
-    return columns.get(name, _FIELD) if asset == "sampled_subset" else columns[name]
+    if name == "tokens" and asset in EXPORTED:
+        return _TOKENS
+    return columns.get(name, _FIELD) if asset in EXPORTED else columns[name]
 
 
 def _dependencies(column: Column, encoder: str) -> list[dg.TableColumnDep]:

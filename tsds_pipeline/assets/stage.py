@@ -24,6 +24,7 @@ from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CODE_VERSIONS,
+    EXPORTED,
     OF_ENCODER,
     Observed,
     current_versions,
@@ -48,7 +49,7 @@ from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record
 from tsds_pipeline.wording import shortened
 
 PREVIEW_ROWS = 10
-RESULTS = ("selection_probabilities", "sampled_subset")
+RESULTS = ("selection_probabilities", *EXPORTED)
 """The assets that a user takes away; the others lead to them."""
 _LONGEST_CELL = 160
 

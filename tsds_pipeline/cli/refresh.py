@@ -99,7 +99,7 @@ def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
 
 def _group(node: str) -> str:
     """What a step belongs to: the sources, the pool of an encoder as a whole, one task, or the SQL models."""
-    from tsds_pipeline.graph import BY_SOURCE, OF_POOL, WARMUP, is_model
+    from tsds_pipeline.graph import BY_MIXTURE, BY_SOURCE, OF_POOL, WARMUP, is_model
     from tsds_pipeline.node_names import DEFAULT_ENCODER, split_name
 
     if is_model(node):
@@ -108,6 +108,8 @@ def _group(node: str) -> str:
     whose = "" if encoder == DEFAULT_ENCODER else f" ({encoder})"
     if asset in ("kde_densities", *OF_POOL):
         return f"pool{whose}"
+    if asset in BY_MIXTURE:
+        return f"mixture {key}"
     return f"sources{whose}" if asset in (*BY_SOURCE, WARMUP) else f"task {key.rpartition('|')[2]}"
 
 

@@ -90,13 +90,14 @@ def _every(found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
 
 def _grouped(observed: "Observed", found: Sequence["NodeStatus"]) -> Iterable[tuple[str, str, str]]:
     """A row for each source, the pool, each task and SQL: its worst state, and why or how large it is."""
-    from tsds_pipeline.graph import BY_SOURCE, is_model
+    from tsds_pipeline.graph import BY_MIXTURE, BY_SOURCE, is_model
     from tsds_pipeline.node_names import split_name
 
     groups: dict[str, list[NodeStatus]] = {f"source {key}": [] for key in observed.sources}
     for one in found:
         _, asset, key = split_name(one.node)
-        name = f"source {key}" if asset in BY_SOURCE else f"task {key.rpartition('|')[2]}" if key else "pool"
+        kind = "source" if asset in BY_SOURCE else "mixture" if asset in BY_MIXTURE else "task"
+        name = f"{kind} {key.rpartition('|')[2]}" if key else "pool"
         groups.setdefault("sql" if is_model(one.node) else name, []).append(one)
     for name, members in groups.items():
         worst = min((one.state for one in members), key=_WORST_FIRST.index)
@@ -126,6 +127,9 @@ def _size(members: Sequence["NodeStatus"]) -> str:
         excluded = sum(notes.get("excluded", {}).values())
         left_out = f", {excluded:,} excluded" if excluded else ""
         return f"{notes['records_read']:,} records{bad}{left_out}"
+    if "by_task" in notes:
+        of_each = ", ".join(f"{number:,} of {task}" for task, number in notes["by_task"].items())
+        return f"{notes['size']:,} examples: {of_each}"
     if "size" in notes:
         epochs = f" in each of {notes['epochs']} epochs" if notes["epochs"] > 1 else ""
         return (

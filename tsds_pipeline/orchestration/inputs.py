@@ -7,9 +7,16 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
-from tsds_pipeline.graph import INPUT_ASSETS, INPUTS_BY_SOURCE, INPUTS_BY_TASK, INPUTS_OF_ENCODER, Observed
+from tsds_pipeline.graph import (
+    INPUT_ASSETS,
+    INPUTS_BY_MIXTURE,
+    INPUTS_BY_SOURCE,
+    INPUTS_BY_TASK,
+    INPUTS_OF_ENCODER,
+    Observed,
+)
 from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name
-from tsds_pipeline.orchestration.partitions import SOURCES, TASKS, asset_key
+from tsds_pipeline.orchestration.partitions import MIXTURES, SOURCES, TASKS, asset_key
 
 DATA_VERSION = "dagster/data_version"
 _DESCRIPTIONS = {
@@ -17,6 +24,7 @@ _DESCRIPTIONS = {
     "query_files": "The query files of a task, and the settings that say how its records are read.",
     "solver_settings": "What decides a task's probabilities: [selection] and [tasks.X] in tsds.toml.",
     "draw_settings": "What decides which examples are drawn for a task: size, seed, epochs.",
+    "mixture_settings": "What decides a mixture beside its tasks' probabilities: [mixtures.X] in tsds.toml.",
     "source_registry": "Which sources there are.",
     "encoder_settings": "What decides a text's vector: [encoder] or [encoders.X] in tsds.toml, and the model itself.",
     "index_settings": "Which kind of search index is built: [pool] index, expected_queries.",
@@ -27,6 +35,7 @@ _DESCRIPTIONS = {
 def input_specs(encoders: Sequence[str]) -> list[dg.AssetSpec]:
     """The external assets; what describes an encoder is there for each of ``encoders``."""
     partitions = dict.fromkeys(INPUTS_BY_SOURCE, SOURCES) | dict.fromkeys(INPUTS_BY_TASK, TASKS)
+    partitions |= dict.fromkeys(INPUTS_BY_MIXTURE, MIXTURES)
     nodes = [*INPUT_ASSETS]
     further = [name for name in encoders if name != DEFAULT_ENCODER]
     nodes += [node_name(asset, encoder=name) for name in further for asset in INPUTS_OF_ENCODER]
@@ -61,7 +70,11 @@ def partition_requests(
 ) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
     """What makes Dagster's partitions those of the project folder."""
     requests = []
-    for definition, keys in ((SOURCES, observed.sources), (TASKS, observed.tasks)):
+    for definition, keys in (
+        (SOURCES, observed.sources),
+        (TASKS, observed.tasks),
+        (MIXTURES, observed.mixtures),
+    ):
         known = set(instance.get_dynamic_partitions(definition.name))
         if added := [key for key in keys if key not in known]:
             requests.append(definition.build_add_request(added))
@@ -92,7 +105,7 @@ def register(instance: dg.DagsterInstance, observed: Observed) -> None:
 
 def _known_versions(instance: dg.DagsterInstance, name: str) -> Iterable[tuple[str, str | None]]:
     key = asset_key(name)
-    if name in INPUTS_BY_SOURCE or name in INPUTS_BY_TASK:
+    if name in (*INPUTS_BY_SOURCE, *INPUTS_BY_TASK, *INPUTS_BY_MIXTURE):
         tags = instance.event_log_storage.get_latest_tags_by_partition(
             key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION]
         )

@@ -1,9 +1,10 @@
-"""The partitions: by source, by task, and by both. Keys are added and removed by ``inputs``."""
+"""The partitions: by source, by task, by both, and by mixture. Keys are added and removed by ``inputs``."""
 
 import dagster as dg
 
 SOURCES = dg.DynamicPartitionsDefinition(name="source")
 TASKS = dg.DynamicPartitionsDefinition(name="task")
+MIXTURES = dg.DynamicPartitionsDefinition(name="mixture")
 SOURCES_BY_TASK = dg.MultiPartitionsDefinition({"source": SOURCES, "task": TASKS})
 
 

@@ -20,7 +20,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.typed_columns import flat_type
 
-TOKENS = "tokens"
+TOKENS, TASK = "tokens", "task"
 OWN_COLUMNS = {
     "epoch": pl.Int64,
     "draw": pl.Int64,
@@ -36,9 +36,10 @@ OWN_COLUMNS = {
     "record": pl.String,
     "variants": pl.List(pl.String),
     TOKENS: pl.Int64,
+    TASK: pl.String,
 }
-"""TOKENS is there where the task has a tokenizer. Then follow the original records' fields, as far as their names are
-not among these."""
+"""TOKENS is there where there is a tokenizer, TASK in mixtures. Then follow the original records' fields, as far as
+their names are not among these."""
 
 
 def sampling_units(probabilities: pl.DataFrame) -> pl.DataFrame:
@@ -192,7 +193,7 @@ def with_records(drawn: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]) -> pl
     drawn = drawn.drop("source", strict=False)
     table = drawn.join(records, on="content_id", how="left", maintain_order="left")
     own = {name: dtype for name, dtype in OWN_COLUMNS.items() if name in table.columns}
-    fields = _fields(table["record"].to_list(), {*OWN_COLUMNS} - ({TOKENS} - own.keys()))
+    fields = _fields(table["record"].to_list(), {*OWN_COLUMNS} - ({TOKENS, TASK} - own.keys()))
     return table.select(pl.col(name).cast(dtype) for name, dtype in own.items()).hstack(fields)
 
 
