@@ -123,6 +123,11 @@ class Observed:
         )
 
     @property
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """What there is of each "source", "task" and "mixture"."""
+        return {"source": self.sources, "task": self.tasks, "mixture": self.mixtures}
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """The encoders in use: the default one, then those that a task names."""
         return (DEFAULT_ENCODER, *sorted({self.encoder_of(task) for task in self.tasks} - {DEFAULT_ENCODER}))
@@ -139,7 +144,7 @@ class Observed:
 
     def require(self, kind: str, key: str) -> None:
         """TsdsError unless there is such a "source", "task" or "mixture"."""
-        known = {"source": self.sources, "task": self.tasks, "mixture": self.mixtures}[kind]
+        known = self.keys[kind]
         if key not in known:
             there = ", ".join(known) or "none"
             raise TsdsError(

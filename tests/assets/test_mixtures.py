@@ -12,6 +12,7 @@ from tsds_pipeline.garbage import garbage
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result
+from tsds_pipeline.sql.warehouse import open_warehouse
 
 MIXTURES = """
 [tasks.t2]
@@ -78,6 +79,16 @@ def test_tokens_are_shared_by_the_tasks(root):
     assert all(75 - table["tokens"].max() < tokens <= 75 for tokens in spent.values())
     assert set(table.filter(task="t2")["source"]) == {"s1"}
     assert manifest(root, "tokens")["tokens_drawn"] == [sum(spent.values())]
+
+
+def test_sql_reads_them(root):
+    with open_warehouse(observe(Project.load(root))) as connection:
+        found = connection.execute(
+            "SELECT mixture, epoch, count(*) FROM training_mixture WHERE mixture = 'few' GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        assert found == [("few", 0, 16), ("few", 1, 16)]
+        made_of = [row[0] for row in connection.execute("DESCRIBE training_mixture").fetchall()]
+    assert set(made_of) == {"mixture", *mixture(root, "few").columns} - {"label"}
 
 
 def test_a_mixture_of_an_unknown_task_is_told_and_not_made(root):

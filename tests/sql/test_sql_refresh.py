@@ -261,8 +261,6 @@ def test_a_relation_has_only_what_is_in_the_project(root):
     (root / "sources" / "s1.jsonl").unlink()
     observed = look(root)
     assert (root / "storage" / "kde_densities" / "s1.parquet").exists()
-    assert "s1" not in relation_sql(
-        "kde_densities", observed.project.storage, observed.sources, observed.tasks
-    )
+    assert "s1" not in relation_sql("kde_densities", observed.project.storage, observed.keys)
     with open_warehouse(observed) as connection:
         assert connection.execute("SELECT DISTINCT source FROM query_neighbors").fetchall() == [("s0",)]

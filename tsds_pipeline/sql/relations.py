@@ -4,7 +4,7 @@ A relation whose files are not there yet is empty, and of the same types.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Relation:
     columns: dict[str, str]
     """DuckDB's types of the columns that every file has, in order."""
     keys: tuple[str, ...] = ()
-    """Of "source" and "task": what the files are by, in the order of their path, and columns of the relation."""
+    """What the files are by, in the order of their path, and columns of the relation: "source", "task", "mixture"."""
     made_by: tuple[str, ...] = ()
     """The assets and inputs whose change makes what reads it stale; by default the asset of its name."""
     growing: bool = False
@@ -89,6 +89,14 @@ RELATIONS = {
          "variants": "VARCHAR[]"},
         ("task",),
     ),
+    "training_mixture": Relation(
+        "What was drawn for each mixture of tasks; the records' own fields are in `record`, as JSON.",
+        {"task": "VARCHAR", "epoch": "BIGINT", "draw": "BIGINT", "source": "VARCHAR", "id": "VARCHAR",
+         "text": "VARCHAR", "probability": "DOUBLE", "density": "DOUBLE", "nearest_query": "VARCHAR",
+         "distance": "DOUBLE", "content_id": "VARCHAR", "copies": "STRUCT(source VARCHAR, id VARCHAR)[]",
+         "record": "VARCHAR", "variants": "VARCHAR[]"},
+        ("mixture",),
+    ),
     "selection_report": Relation(
         "How good each task's selection is by parts of its queries that were held back, and what others would be.",
         {"method": "VARCHAR", "fold": "BIGINT", **dict.fromkeys(
@@ -143,10 +151,12 @@ def made_by(name: str) -> tuple[str, ...]:
     return () if relation.of_everything else relation.made_by or (name,)
 
 
-def relation_sql(name: str, storage: Path, sources: Sequence[str], tasks: Sequence[str]) -> str:
-    """The query behind the relation ``name``: only of ``sources`` and ``tasks``, whatever else is stored."""
+def relation_sql(name: str, storage: Path, known: Mapping[str, Sequence[str]]) -> str:
+    """The query behind the relation ``name``: only of the ``known`` sources, tasks and mixtures (by "source", "task"
+    and "mixture"), whatever else is stored.
+    """
     relation = RELATIONS[name]
-    files = [path for path in _files(name, storage, sources, tasks) if path.is_file()]
+    files = [path for path in _files(name, storage, known) if path.is_file()]
     keys = [key for key in relation.keys if key not in relation.columns]
     if not files:
         types = dict.fromkeys(keys, "VARCHAR") | relation.columns
@@ -166,7 +176,7 @@ def relation_sql(name: str, storage: Path, sources: Sequence[str], tasks: Sequen
         times = [column for column, dtype in relation.columns.items() if dtype == "TIMESTAMP"]
         plain = ", ".join(f"make_timestamp(epoch_us({column})) AS {column}" for column in times)
         return f"SELECT * REPLACE ({plain}) FROM read_parquet([{listed}], union_by_name = true)"
-    # source and task are names of files and folders; the last one of the path comes first here.
+    # Keys are names of files and folders; the last one of the path comes first here.
     places = {keys[-1]: "parse_filename(filename, true)"} if keys else {}
     places |= dict.fromkeys(keys[:-1], "parse_path(filename)[-2]")
     columns = ", ".join([*(f"{places[key]} AS {key}" for key in keys), *own])
@@ -183,11 +193,10 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _files(name: str, storage: Path, sources: Sequence[str], tasks: Sequence[str]) -> list[Path]:
+def _files(name: str, storage: Path, known: Mapping[str, Sequence[str]]) -> list[Path]:
     relation, folder = RELATIONS[name], storage / name
     if name == MATERIALIZATIONS:
         return sorted(folder.glob("*.jsonl"))
-    known = {"source": sources, "task": tasks}
     if relation.growing:
         (key,) = relation.keys
         return [path for value in known[key] for path in sorted((folder / value).glob("*.parquet"))]
@@ -196,4 +205,5 @@ def _files(name: str, storage: Path, sources: Sequence[str], tasks: Sequence[str
             return [storage / f"{name}.parquet"]
         case (key,):
             return [folder / f"{value}.parquet" for value in known[key]]
-    return [folder / source / f"{task}.parquet" for source in sources for task in tasks]
+    first, second = (known[key] for key in relation.keys)
+    return [folder / one / f"{other}.parquet" for one in first for other in second]

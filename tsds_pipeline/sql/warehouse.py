@@ -1,6 +1,7 @@
 """A database of views over all relations and models: in memory for making models, as a file for a prompt.
 
-Views name the files of the present sources and tasks, and hold no data: nobody who reads them blocks a writer.
+Views name the files of the sources, tasks and mixtures there are, and hold no data: nobody who reads them blocks a
+writer.
 """
 
 import contextlib
@@ -89,7 +90,7 @@ def _view(name: str, query: str) -> str:
 def _query(name: str, observed: Observed) -> str:
     storage = observed.project.storage
     if name in RELATIONS:
-        return relation_sql(name, storage, observed.sources, observed.tasks)
+        return relation_sql(name, storage, observed.keys)
     return f"SELECT * FROM read_parquet({file_literal(node_path(storage, name))})"
 
 
