@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def rows(table: str) -> dict[str, list[str]]:
     """The cells after the first of each line of the Markdown ``table``, by the first."""
@@ -12,6 +14,7 @@ def rows(table: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines[2:]}
 
 
+@pytest.mark.long
 def test_encoding(tmp_path, repository):
     (tmp_path / "sources").mkdir()
     for source in "ab":

@@ -16,6 +16,7 @@ from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result, load_selection
 
+pytestmark = pytest.mark.long  # the demo and the README are the real input of `make test`
 TASK = "gsm8k"
 SETTINGS = """
 [pool]
@@ -46,10 +47,7 @@ def copy_data(data: Path, root: Path, most: int | None) -> None:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(40, id="40 records a source"),
-        pytest.param(None, id="all records", marks=pytest.mark.long),
-    ],
+    params=[pytest.param(40, id="40 records a source"), pytest.param(None, id="all records")],
 )
 def project(request, shared_data, tmp_path_factory) -> Path:
     """The example data, brought up to date once."""

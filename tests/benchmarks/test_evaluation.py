@@ -59,6 +59,7 @@ def evaluate(repository: Path, *arguments: str | Path) -> subprocess.CompletedPr
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 def test_a_small_run(repository: Path, tmp_path: Path, data: Path):
     work, out = tmp_path / "work", tmp_path / "out"
     command = [data, "--work", work, "--out", out, "--seeds", "1", "--small"]

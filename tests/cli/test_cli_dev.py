@@ -17,34 +17,35 @@ from tsds_pipeline.project import Project
 
 
 def test_the_ui_starts_knows_the_project_and_ends(done):
-    with dev_server(done) as server:
+    left = leave_a_run(done)
+    with dev_server(done, "--no-automation") as server:
+        assert state_of(done, left) == (dg.DagsterRunStatus.FAILURE, 0), "what a killed daemon left is ended"
         nodes = server.ask("{assetNodes {assetKey {path} partitionKeys}}")["assetNodes"]
+        assert set(automation(server).values()) == {"STOPPED"}
+        second = tsds("-p", done, "dev", "--port", "0")
     partitions = {node["assetKey"]["path"][0]: node["partitionKeys"] for node in nodes}
     assert partitions["candidate_corpus"] == ["s0", "s1"]
     assert partitions["sampled_subset"] == ["t0", "t1"]
     assert sorted(partitions["query_neighbors"]) == ["s0|t0", "s0|t1", "s1|t0", "s1|t1"]
+    assert second.exit_code == 1
+    assert "another `tsds dev` is running (process " in second.stderr
     assert server.exit_status == 0
     assert server.output == "ending ...\n"
     assert "Traceback" not in server.errors
     assert not children(str(done))
 
 
-@pytest.mark.parametrize(("option", "status"), [("--automation", "RUNNING"), ("--no-automation", "STOPPED")])
-def test_the_automation_can_be_left_out(done, option, status):
-    with dev_server(done, option) as server:
-        found = server.ask(
-            "{repositoriesOrError {... on RepositoryConnection {nodes {"
-            "sensors {name sensorState {status}} schedules {name scheduleState {status}}}}}}"
-        )
+def automation(server):
+    """The state of each sensor and schedule."""
+    found = server.ask(
+        "{repositoriesOrError {... on RepositoryConnection {nodes {"
+        "sensors {name sensorState {status}} schedules {name scheduleState {status}}}}}}"
+    )
     (repository,) = found["repositoriesOrError"]["nodes"]
-    assert {s["name"]: s["sensorState"]["status"] for s in repository["sensors"]} == {
-        "automation": status,
-        "project_inputs": status,
-    }
-    assert {s["name"]: s["scheduleState"]["status"] for s in repository["schedules"]} == {
-        "fresh_samples": status,
-        "nightly_refresh": status,
-    }
+    states = {s["name"]: s["sensorState"]["status"] for s in repository["sensors"]}
+    states |= {s["name"]: s["scheduleState"]["status"] for s in repository["schedules"]}
+    assert states.keys() == {"automation", "project_inputs", "fresh_samples", "nightly_refresh"}
+    return states
 
 
 def children(project: str) -> list[str]:
@@ -125,12 +126,6 @@ def state_of(root, run_id):
         return instance.get_run_by_id(run_id).status, info.active_slot_count
 
 
-def test_what_a_killed_daemon_left_is_ended_by_the_next(done):
-    run_id = leave_a_run(done)
-    with dev_server(done, "--no-automation"):
-        assert state_of(done, run_id) == (dg.DagsterRunStatus.FAILURE, 0)
-
-
 def test_what_a_killed_daemon_left_does_not_stop_a_refresh(done):
     run_id = leave_a_run(done)
     with (done / "tasks" / "t0" / "query.jsonl").open("a") as file:
@@ -139,15 +134,9 @@ def test_what_a_killed_daemon_left_does_not_stop_a_refresh(done):
     assert state_of(done, run_id) == (dg.DagsterRunStatus.FAILURE, 0)
 
 
-def test_a_second_one_is_refused(done):
-    with dev_server(done, "--no-automation"):
-        result = tsds("-p", done, "dev", "--port", "0")
-    assert result.exit_code == 1
-    assert "another `tsds dev` is running (process " in result.stderr
-
-
 def test_the_terminal_stays_quiet(done):
     with dev_server(done) as server:
+        assert set(automation(server).values()) == {"RUNNING"}
         with (done / "tsds.toml").open("a") as file:
             file.write("[dagster]\ninterval = 1\n[tasks.t0]\nseed = 3\n")
         server.wait_for(server.runs, "the run")

@@ -180,6 +180,7 @@ def test_the_prompt(done_once):
         assert 'error: query:1: Binder Error: Referenced column "nope"' in terminal.wait_for("tsds> ")
         terminal.type("SELECT 1 +\n")
         terminal.wait_for("  ... ")
+        time.sleep(1)  # a signal that comes before readline waits is seen at the next key
         terminal.type("\x03")  # Ctrl-C clears what was typed
         terminal.wait_for("tsds> ")
         terminal.type(".help\n")

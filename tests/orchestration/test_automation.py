@@ -200,7 +200,10 @@ class Daemon:
         raise AssertionError("it does not come to rest")
 
 
-@pytest.fixture(params=[False, True], ids=["topological", "worst"])
+WORST = pytest.param(True, id="worst", marks=pytest.mark.long)
+
+
+@pytest.fixture(params=[pytest.param(False, id="topological"), WORST])
 def daemon(request, project):
     with project_instance(Project.load(project)) as instance:
         yield Daemon(project, instance, request.param)
@@ -238,7 +241,7 @@ def test_a_change_makes_what_it_touches_once(daemon, change):
     assert_all_fresh(daemon.root)
 
 
-@pytest.mark.parametrize("worst_order", [False, True], ids=["topological", "worst"])
+@pytest.mark.parametrize("worst_order", [pytest.param(False, id="topological"), WORST])
 def test_reports_follow_their_samples(project_with_reports, worst_order):
     (change,) = (change for change in CHANGES if change.name == "query set")
     with project_instance(Project.load(project_with_reports)) as instance:
@@ -261,7 +264,7 @@ def test_a_new_project_is_made_from_nothing(tmp_path):
     assert_all_fresh(tmp_path / "new")
 
 
-@pytest.mark.parametrize("tick", [1, 3])
+@pytest.mark.parametrize("tick", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_changes_that_arrive_while_a_wave_is_under_way(daemon, tick):
     """A near-duplicate for one source, then a query set and another record: nothing is lost, little done twice."""
     near_append(daemon.root)
