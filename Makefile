@@ -15,13 +15,14 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui test-long lint lock clean
+.PHONY: help demo test test-ui test-infra test-long lint lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+INSTALLED_INFRA := $(VENV)/.installed-infra
 # pip says much; one line a package shows that it goes on.
 BRIEFLY := awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); print "  " $$2; fflush() } /^Installing collected/ { print "  unpacking ..."; fflush() }'
 
@@ -29,6 +30,7 @@ help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
 	@echo 'make test        install, then lint and run the tests (two processes)'
 	@echo 'make test-ui     the Dagster UI in a browser, and the real daemon (installs Chromium on Debian and Ubuntu)'
+	@echo 'make test-infra  what infra/ says, run without containers (installs PostgreSQL on Debian and Ubuntu)'
 	@echo 'make test-long   the tests that take minutes'
 	@echo 'make lint        ruff check and format'
 	@echo 'make lock        resolve the dependencies again and write constraints.txt'
@@ -38,7 +40,7 @@ demo: $(INSTALLED)
 	$(BIN)/tsds demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not ui" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
 
 test-ui: $(INSTALLED_TEST)
 	@command -v chromium chromium-browser google-chrome > /dev/null || { \
@@ -46,6 +48,13 @@ test-ui: $(INSTALLED_TEST)
 	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; } || { \
 	  echo 'Chromium is needed (on Debian and Ubuntu: apt install chromium)' >&2; exit 1; }
 	$(BIN)/python -m pytest -m ui $(PYTEST_ARGS)
+
+test-infra: $(INSTALLED_INFRA)
+	@command -v initdb > /dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing PostgreSQL' \
+	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends postgresql > /dev/null; } || { \
+	  echo 'PostgreSQL is needed (on Debian and Ubuntu: apt install postgresql)' >&2; exit 1; }
+	$(BIN)/python -m pytest -m infra $(PYTEST_ARGS)
 
 test-long: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
@@ -88,12 +97,17 @@ $(INSTALLED_TEST): $(INSTALLED)
 	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test]' | $(BRIEFLY)
 	@touch $@
 
+$(INSTALLED_INFRA): $(INSTALLED_TEST)
+	@echo 'Installing what the tests of infra/ need'
+	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test-infra]' | $(BRIEFLY)
+	@touch $@
+
 # Everything that pyproject.toml allows, as new as it gets; torch stays what it is (edit its line by hand).
 lock: $(BIN)/pip
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	grep '^torch==' constraints.txt > build/lock/torch.txt
-	build/lock/bin/pip install $(PIP_ARGS) -c build/lock/torch.txt -e '.[test]' | $(BRIEFLY)
+	build/lock/bin/pip install $(PIP_ARGS) -c build/lock/torch.txt -e '.[test-infra]' | $(BRIEFLY)
 	{ grep '^#' constraints.txt; build/lock/bin/pip freeze --exclude-editable | sed 's/+.*//'; } > build/lock/constraints.txt
 	mv build/lock/constraints.txt constraints.txt
 	rm -rf build/lock

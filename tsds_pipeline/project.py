@@ -76,8 +76,28 @@ class Project:
 
     @property
     def dagster_home(self) -> Path:
-        """Runs and events of this project; see :meth:`prepare_dagster_home`."""
+        """Runs and events of this project, where no other place is given; see :meth:`prepare_dagster_home`."""
         return self.root / ".dagster"
+
+    def given_dagster_home(self) -> Path | None:
+        """Where the environment says that the Dagster instance of this project is configured, as in production.
+
+        It has to name both, the instance (DAGSTER_HOME) and its only project (TSDS_PROJECT): an instance that several
+        projects share would take the sources and tasks of one for those of the other. Raises :class:`TsdsError`
+        when there is no dagster.yaml.
+        """
+        home, named = os.environ.get("DAGSTER_HOME"), os.environ.get("TSDS_PROJECT")
+        if not home or not named or _absolute(named).resolve() != self.root.resolve():
+            return None
+        folder = _absolute(home)
+        if folder == self.dagster_home:
+            return None
+        if not (folder / "dagster.yaml").is_file():
+            raise TsdsError(
+                f"DAGSTER_HOME={home}: no dagster.yaml there: name the folder of the instance that runs "
+                f"{self.root}, or unset it for the one in the project folder"
+            )
+        return folder
 
     def prepare_dagster_home(self) -> Path:
         """:attr:`dagster_home`, with a dagster.yaml in it; one that is there stays as it is."""

@@ -63,6 +63,11 @@ def dev(ctx: click.Context, host: str, port: int, automation: bool) -> None:
     from tsds_pipeline.lock import dev_lock
 
     project = fetched_project()
+    if (home := project.given_dagster_home()) is not None:
+        raise TsdsError(
+            f"DAGSTER_HOME={home} runs {project.root}, and `tsds dev` would do everything a second time: "
+            "open the UI of that instance, or unset DAGSTER_HOME where nothing uses it"
+        )
     port = _free_port(host, port)
     if not _is_loopback(host):
         complain(

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
@@ -35,6 +37,7 @@ from tsds_pipeline.graph import (
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
+from tsds_pipeline.orchestration.launcher import may_be_alive
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
 from tsds_pipeline.orchestration.sqlite_engines import kept_engines
@@ -43,6 +46,8 @@ from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, due_models,
 from tsds_pipeline.storage import read_attempt, record_failure
 
 _UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
+_LONGEST_TICK = 300.0
+"""Seconds."""
 MADE, WAITING = "made", "waiting"
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
@@ -112,17 +117,29 @@ class Refresh:
         in a run of its daemon.
         """
         with nullcontext(instance) if instance else project_instance(self.observed.project) as found:
-            dead = instance is None and not daemon_is_alive(found)
-            end_dead_runs(found, all_of_them=dead)
-            # One in a run does not wait for what is queued, which may be waiting for it to make room.
-            statuses = NOT_FINISHED_STATUSES if instance is None else _UNDER_WAY
             told = False
-            while not dead and self._is_busy(found, statuses):
+            while True:
+                dead = instance is None and not daemon_is_alive(found)
+                end_dead_runs(found, all_of_them=dead)
+                # One in a run does not wait for what is queued, which may be waiting for it to make room; nobody
+                # starts that where the daemon is dead. A tick that began before the lock was taken may still ask.
+                asked = instance is None and not dead
+                statuses = NOT_FINISHED_STATUSES if asked else _UNDER_WAY
+                if not (asked and is_asking(found)) and not self._is_busy(found, statuses):
+                    break
                 if not told:
                     say("waiting for runs of the automation that are under way ...")
                 told = True
                 time.sleep(0.5)
-                dead = not daemon_is_alive(found)
+            if dead:
+                self._take_over(found)
+
+    def _take_over(self, instance: dg.DagsterInstance) -> None:
+        """Cancel what is queued and made here: the next daemon would make it a second time."""
+        for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])):
+            nodes = list(nodes_of_run(run))
+            if nodes and set(nodes) <= set(self.nodes):
+                instance.report_run_canceled(run, "a refresh does it, as there was no daemon")
 
     def _is_busy(self, instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus]) -> bool:
         runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
@@ -253,19 +270,36 @@ class _Runner:
 def end_dead_runs(instance: dg.DagsterInstance, *, all_of_them: bool = False) -> None:
     """End the runs of refreshes that were killed: they would stay under way for ever, and keep their pool's slot.
 
-    The caller knows that no other refresh is under way (``lock``). With ``all_of_them`` also those that the daemon
-    started, which the caller knows to be dead; what is still queued waits for the next daemon.
+    The caller knows that no other refresh is under way (``lock``). With ``all_of_them`` also those of a daemon that the
+    caller knows to be dead, unless they live on in a code server; what is still queued waits for the next daemon.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        if all_of_them or REFRESH in run.tags:
-            instance.report_run_failed(run, "its process was killed")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        if REFRESH in run.tags or (all_of_them and not may_be_alive(instance, run)):
+            last = instance.get_run_by_id(run.run_id)
+            if last is not None and not last.is_finished:
+                instance.report_run_failed(run, "its process was killed")
+                instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
     """Whether a daemon told of itself within the last two minutes; it does so twice a minute."""
     beats = instance.get_daemon_heartbeats().values()
     return any(time.time() - beat.timestamp < 120 for beat in beats)
+
+
+def is_asking(instance: dg.DagsterInstance) -> bool:
+    """Whether a sensor or schedule is in the midst of a tick, which may still ask for runs.
+
+    One that a killed daemon left open counts for a few minutes at most.
+    """
+    after = time.time() - _LONGEST_TICK
+    for state in instance.all_instigator_state():
+        open_ticks = instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, after=after, limit=1, statuses=[TickStatus.STARTED]
+        )
+        if open_ticks:
+            return True
+    return False
 
 
 def nodes_of_run(run: dg.DagsterRun) -> Iterator[str]:
@@ -299,15 +333,51 @@ def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
 
 @contextmanager
 def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance of ``project``; its runs and events live in the project folder."""
-    home = project.prepare_dagster_home()
-    os.environ["DAGSTER_HOME"] = str(home)
+    """The Dagster instance of ``project``: the one that the environment names, else that in the project folder.
+
+    Raises :class:`TsdsError` for one of the environment that cannot be opened.
+    """
+    given = project.given_dagster_home()
+    home = given or project.prepare_dagster_home()
+    # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
+    with _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
+        instance = held.enter_context(_opened(home) if given is None else _given(home))
+        if given is None:
+            # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
+            for database in home.rglob("*.db"):
+                held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
+            held.enter_context(kept_engines(instance))
+        yield instance
+
+
+def _opened(home: Path) -> dg.DagsterInstance:
     # Output stays on the terminal, where progress shows, instead of being captured run by run.
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
-    # Whatever enters the instance once more makes Dagster keep it at hand after its end; this ends that too.
-    with set_defs_state_storage(None), dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as held:
-        # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
-        for database in home.rglob("*.db"):
-            held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
-        held.enter_context(kept_engines(instance))
-        yield instance
+    return dg.DagsterInstance.from_ref(ref)
+
+
+def _given(home: Path) -> dg.DagsterInstance:
+    """The instance that DAGSTER_HOME names: variables of its dagster.yaml, packages and its database may be missing."""
+    try:
+        instance = _opened(home)
+        instance.get_daemon_heartbeats()
+    except Exception as error:
+        cause = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+        raise TsdsError(
+            f"DAGSTER_HOME={home}: that instance cannot be opened: {cause}: mend it, or unset DAGSTER_HOME for the "
+            "one in the project folder"
+        ) from error
+    return instance
+
+
+@contextmanager
+def _dagster_home(home: Path) -> Iterator[None]:
+    """Inside, DAGSTER_HOME is ``home``, which dagster.yaml may refer to; what it was is the caller's choice."""
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        del os.environ["DAGSTER_HOME"]
+        if before is not None:
+            os.environ["DAGSTER_HOME"] = before
