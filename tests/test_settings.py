@@ -23,12 +23,14 @@ from tsds_pipeline.settings import (
     SourceSettings,
     StorageSettings,
     TaskSettings,
+    load_settings,
+)
+from tsds_pipeline.settings_parts import (
     column_values,
     corpus_limits,
     corpus_part,
     draw_part,
     index_part,
-    load_settings,
     mixture_part,
     pool_part,
     query_part,

@@ -18,7 +18,8 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
 from tsds_pipeline.project import Project
 from tsds_pipeline.redraws import redraws
-from tsds_pipeline.settings import (
+from tsds_pipeline.settings_errors import nearest
+from tsds_pipeline.settings_parts import (
     corpus_part,
     draw_part,
     index_part,
@@ -27,7 +28,6 @@ from tsds_pipeline.settings import (
     query_part,
     solver_part,
 )
-from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.sql.models import Model, Models, load_models
 from tsds_pipeline.sql.relations import RELATIONS, made_by
 from tsds_pipeline.storage import Artifact, artifact_path, content_hash, find_artifact

@@ -26,7 +26,7 @@ from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.provenance import require_same_versions
-from tsds_pipeline.settings import column_values, corpus_limits
+from tsds_pipeline.settings_parts import column_values, corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.gradient_warmup import stored_warmup, train_adapters
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
