@@ -8,10 +8,11 @@ import pytest
 
 from tests.projects import SETTINGS, append_records, clustered, made, make_project, records, refreshed
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.garbage import garbage
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
-from tsds_pipeline.results import load_result
+from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.sql.warehouse import open_warehouse
 
 MIXTURES = """
@@ -79,6 +80,15 @@ def test_tokens_are_shared_by_the_tasks(root):
     assert all(75 - table["tokens"].max() < tokens <= 75 for tokens in spent.values())
     assert set(table.filter(task="t2")["source"]) == {"s1"}
     assert manifest(root, "tokens")["tokens_drawn"] == [sum(spent.values())]
+
+
+def test_they_are_loaded_by_name(root):
+    assert load_selection(root, "few").equals(mixture(root, "few"))
+    assert load_selection(root, "t0").equals(load_result(root, "sampled_subset", "t0").frame)
+    with pytest.raises(
+        TsdsError, match=r'^mixture "gone" has no result yet \(there are results of: few, tokens\)'
+    ):
+        load_selection(root, "gone")
 
 
 def test_sql_reads_them(root):
