@@ -1,4 +1,4 @@
-"""Hashes of input files, remembered so that a large file that did not change is not read again.
+"""Hashes of files, remembered so that a large file that did not change is not read again.
 
 Like git's index: a file whose size, modification time and inode are what they were has the hash it had,
 unless it was hashed so soon after its last change that another change could have left the same time behind.
@@ -9,8 +9,9 @@ import hashlib
 import json
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from tsds_pipeline.storage import write_atomically
 
@@ -31,6 +32,10 @@ class _Entry(NamedTuple):
     digest: str
 
 
+def _digest_of(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 class FileHashes:
     """Hashes by file name, kept in the JSON file ``cache`` from one ``with`` block to the next.
 
@@ -38,8 +43,9 @@ class FileHashes:
     the last one's stays.
     """
 
-    def __init__(self, cache: Path):
-        self._cache = cache
+    def __init__(self, cache: Path, of: Callable[[BinaryIO], str] = _digest_of):
+        """``of`` gives the 32 hex characters of an open file."""
+        self._cache, self._of = cache, of
         self._known: dict[str, _Entry] = {}
         self._seen: dict[str, _Entry] = {}
 
@@ -51,6 +57,10 @@ class FileHashes:
         entries = self._known | self._seen if interrupted else self._seen
         if entries != self._known:
             _save(self._cache, entries)
+
+    def forget(self) -> None:
+        """Read every file again."""
+        self._known = {}
 
     def digest(self, path: Path) -> str:
         """Hash (32 hex characters) of the bytes of ``path``, a regular file or a link to one.
@@ -66,7 +76,7 @@ class FileHashes:
                 self._seen[name] = known
                 return known.digest
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+                digest = self._of(file)
             if _identity(path) == before:
                 entry = _Entry(*before, digest)
                 if started - entry.mtime_ns > RACY_NS:

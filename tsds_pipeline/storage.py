@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.seals import UNSEALED, seal, sealed_digest
 
 SUFFIX = ".parquet"
 _METADATA_KEY = "tsds"
@@ -50,6 +51,10 @@ class Header:
     """Figures for people. They decide nothing."""
     payloads: dict[str, str] = field(default_factory=dict)
     """File name of each payload, beside the table."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """BLAKE2b hash of each payload's file, by name of the payload."""
+    seal: str = UNSEALED
+    """That of the table's file, see ``seals``."""
 
 
 @dataclass(frozen=True)
@@ -134,27 +139,29 @@ def artifact_path(base: Path, asset: str, partition: str | None = None) -> Path:
 def write_artifact(path: Path, draft: Draft) -> Artifact:
     """Store ``draft`` under ``path``, payloads first, and drop the payloads of what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = {}
+    names, checksums = {}, {}
     for name, payload in draft.payloads.items():
         extension, writer = _payload_writer(payload)
         names[name] = f"{path.stem}.{name}-{draft.header.version[:16]}{extension}"
         write_atomically(path.with_name(names[name]), writer)
-    header = Header(**{**asdict(draft.header), "payloads": names})
-    write_atomically(path, lambda p: _write_frame(p, draft.frame, header))
+        with path.with_name(names[name]).open("rb") as file:
+            checksums[name] = sealed_digest(file)
+    header = replace(draft.header, payloads=names, checksums=checksums)
+    made = write_table(path, lambda p: _write_frame(p, draft.frame, header))
     if draft.reads is not None:
         draft.reads.cleanup()
     for stale in path.parent.glob(f"{path.stem}.*-*"):
         if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
             stale.unlink(missing_ok=True)
-    _end_attempt(path, stands_in=header.problem is not None)
-    return Artifact(path, header)
+    return made
 
 
-def _write_frame(path: Path, frame: pl.DataFrame | pl.LazyFrame, header: Header) -> None:
+def _write_frame(path: Path, frame: pl.DataFrame | pl.LazyFrame, header: Header) -> Header:
     if isinstance(frame, pl.LazyFrame):
         frame.sink_parquet(path, metadata=file_metadata(header), row_group_size=_ROWS_AT_A_TIME)
     else:
         frame.write_parquet(path, metadata=file_metadata(header))
+    return header
 
 
 def count_rows(frame: pl.DataFrame | pl.LazyFrame) -> int:
@@ -168,14 +175,20 @@ def write_table(path: Path, writer: Callable[[Path], Header]) -> Artifact:
     For what is too large for a :class:`Draft`. The file has ``file_metadata`` of the header.
     """
     found: list[Header] = []
-    write_atomically(path, lambda temporary: found.append(writer(temporary)))
-    _end_attempt(path, stands_in=False)
+
+    def write(temporary: Path) -> None:
+        header = writer(temporary)
+        found.append(replace(header, seal=seal(temporary)))
+
+    write_atomically(path, write)
+    _end_attempt(path, stands_in=found[0].problem is not None)
     return Artifact(path, found[0])
 
 
 def file_metadata(header: Header) -> dict[str, str]:
-    """The metadata of a Parquet file with this ``header``."""
-    return {_METADATA_KEY: json.dumps(asdict(header), ensure_ascii=False, sort_keys=True)}
+    """The metadata of a Parquet file with this ``header``, to be sealed."""
+    fields = asdict(replace(header, seal=UNSEALED))
+    return {_METADATA_KEY: json.dumps(fields, ensure_ascii=False, sort_keys=True)}
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -198,6 +211,30 @@ def find_artifact(path: Path) -> Artifact | None:
     except (FileNotFoundError, TsdsError):
         return None
     return artifact if all(file.is_file() for file in artifact.files) else None
+
+
+def damage_of(path: Path, digest: Callable[[Path], str]) -> str | None:
+    """Why the artifact at ``path`` is not what was written; None where it is, or there is none.
+
+    ``digest`` gives the ``sealed_digest`` of a file. What older versions wrote without checksums passes as sound.
+    """
+    try:
+        artifact = read_artifact(path)
+        if (said := artifact.header.seal) != UNSEALED and digest(path) != said:
+            return f"{path}: its bytes are not those that were written"
+        for name, file in artifact.header.payloads.items():
+            beside, said = path.with_name(file), artifact.header.checksums.get(name)
+            if not beside.is_file():
+                return f"{beside}: is gone"
+            if said and digest(beside) != said:
+                return f"{beside}: its bytes are not those that were written"
+    except FileNotFoundError:
+        return None
+    except TsdsError as error:
+        return str(error).partition("; delete it")[0]
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror or error})"
+    return None
 
 
 @dataclass(frozen=True)
