@@ -146,6 +146,12 @@ def _inputs(
     try:
         place = _only_place(key, places)
         vectors = named.files(project, key) if named else ()
+        for file in vectors:
+            if (ids := ids_file(file)) is not None and not ids.is_file():
+                raise TsdsError(
+                    f"{shown(project.root, ids)}: is not there: write the id of each vector in {file.name} there, "
+                    "one a line"
+                )
         local = [*place.paths, *(path for file in vectors for path in (file, ids_file(file)) if path)]
         contents = [(shown(project.root, path), _digest(project.root, path, hashes)) for path in local]
         contents += [(file.address, file.identity) for file in place.remote]

@@ -145,6 +145,12 @@ class Observed:
     def require(self, kind: str, key: str) -> None:
         """TsdsError unless there is such a "source", "task" or "mixture"."""
         known = self.keys[kind]
+        if kind == "task" and key in self.mixtures:
+            tasks = ", ".join(self.project.settings.mixtures[key].weights)
+            raise TsdsError(
+                f'"{key}" is a mixture of {tasks}: name one of these; `tsds refresh` makes the mixture with them, and '
+                f"its training set is in exports/{key}/"
+            )
         if key not in known:
             there = ", ".join(known) or "none"
             raise TsdsError(
@@ -177,9 +183,10 @@ def observe(project: Project) -> Observed:
         texts[f"draw_settings|{task}"] = draw_part(
             settings, task, redraws(project, task), test_set, tokenizer
         )
+    test_sets_of = {task: files.version for task, files in found.tests.items()}
     for mixture, table in settings.mixtures.items():
         tokenizer = _tokenizer(project, table.tokenizer)
-        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer)
+        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer, test_sets_of)
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
     template = chat_template(project)
@@ -416,7 +423,7 @@ ALSO_READ = {
         "candidate_corpus",
     ),
     "sampled_subset": ("candidate_corpus", "query_examples", "query_embeddings"),
-    "training_mixture": ("candidate_corpus",),
+    "training_mixture": ("candidate_corpus", "query_examples"),
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }

@@ -265,8 +265,8 @@ def _supported(root: Path, paths: Iterable[Path], problems: list[str]) -> list[P
         if os.path.isdir(path):
             parent = shown(root, path.parent)
             problems.append(
-                f"{shown(root, path)}/: only files right inside {parent}/ are read: move these up, "
-                f'or name them in {SETTINGS_FILE}: path = "{parent}/**/*{FORMATS[0]}"'
+                f"{shown(root, path)}/: only files right inside {parent}/ are read: move these up, or move {parent}/ "
+                f'elsewhere and name its files in {SETTINGS_FILE}: path = "elsewhere/**/*"'
             )
         elif _stem(path) or is_broken_link(path):
             good.append(path)

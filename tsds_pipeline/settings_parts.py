@@ -112,12 +112,23 @@ def solver_part(
     )
 
 
-def mixture_part(settings: Settings, mixture: str, tokenizer: str | None = None) -> str:
-    """What decides what is drawn for ``mixture``, beside the probabilities; ``tokenizer`` identifies its tokenizer."""
+def mixture_part(
+    settings: Settings, mixture: str, tokenizer: str | None = None, test_sets: Mapping[str, str] | None = None
+) -> str:
+    """What decides what is drawn for ``mixture``, beside the probabilities, and what it is checked for.
+
+    ``tokenizer`` identifies its tokenizer; ``test_sets`` are the versions of those of tasks, as far as there are any.
+    """
     own = settings.mixtures[mixture]
     amount = {"size": own.size} if own.tokens is None else {"tokens": own.tokens}
     counted = {"tokenizer": tokenizer} if tokenizer else {}
-    return _canonical(tasks=own.weights, **amount, epochs=own.epochs, seed=own.seed, **counted)
+    guarded = {}
+    for task in own.weights:
+        resolved = settings.resolved_task(task)
+        if resolved.leaks != "allow":
+            guarded[task] = [_short((test_sets or {}).get(task)), resolved.leak_distance]
+    checked = {"guarded": guarded} if guarded else {}
+    return _canonical(tasks=own.weights, **amount, epochs=own.epochs, seed=own.seed, **counted, **checked)
 
 
 def _short(version: str | None) -> str | None:

@@ -141,10 +141,10 @@ PATHS = (
 )
 
 
-WEIGHTS = "a table of tasks with weights, as in {bbh = 2, mmlu = 1}, or a list of tasks"
+WEIGHTS = "a table of tasks with weights above 0, as in {bbh = 2, mmlu = 1}, or a list of tasks"
 Weights = Annotated[
     Annotated[dict[str, Positive], Field(min_length=1)]
-    | Annotated[tuple[str, ...], Field(strict=False, min_length=1)],
+    | Annotated[tuple[str, ...], AfterValidator(_each_once), Field(strict=False, min_length=1)],
     Field(union_mode="left_to_right"),
 ]
 AMOUNTS = "a table of sources, each with a share between 0 and 1 or a number of examples from 2"

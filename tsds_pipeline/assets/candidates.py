@@ -18,6 +18,7 @@ from tsds_pipeline.corpus import (
     quarantine_problem,
     read_source,
     read_test_set,
+    unknown_field,
 )
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import chat_template, stored
@@ -62,6 +63,10 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             return _last_good(stage, str(error), checks.unreadable(str(error)))
         corpus, bad = records.table, len(records.quarantine)
         _, limit = corpus_limits(stage.settings, source)
+        problem = unknown_field(records, source)
+        if problem:
+            context.log.error(problem)
+            return _last_good(stage, problem, checks.unreadable(problem))
         problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
         results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
         excluded = dict(records.excluded["rule"].value_counts().sort("rule").iter_rows())

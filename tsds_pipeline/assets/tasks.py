@@ -161,7 +161,7 @@ def selection_probabilities(
         corpora = corpora_of(stage.observed, task, made_from)
         solve = partial(solve_task, task, settings, tokens=_tokens(stage, task, corpora))
         if settings.leaks == "drop":
-            guard = _guard(stage, task, query_examples, query_embeddings, _test_records(stage, task))
+            guard = guard_of(stage, task, query_examples, query_embeddings, held_back_records(stage, task))
             solved, pool, leaks = solve_without_leaks(solve, pool, guard, corpora)
         else:
             solved, leaks = solve(pool), None
@@ -291,17 +291,17 @@ def _leaks_of(
         found = examples.clear()
     else:
         try:
-            tests = _test_records(stage, task)
+            tests = held_back_records(stage, task)
         except TsdsError as error:
             unread = str(error)
-        guard = _guard(stage, task, queries, query_vectors, tests)
+        guard = guard_of(stage, task, queries, query_vectors, tests)
         found = guard.leaks(examples, lambda: StoredVectors(stage.project).of(examples))
     table = pl.DataFrame(schema=LEAKS) if found.is_empty() else leak_table(found, examples, dropped=False)
     write_leaks(project, task, table)
     return table, unread
 
 
-def _guard(
+def guard_of(
     stage: Stage, task: str, queries: Artifact, query_vectors: Artifact, tests: pl.DataFrame | None
 ) -> Guard:
     """What the examples of ``task`` must not give away; test records are embedded only where distance counts."""
@@ -317,7 +317,7 @@ def _guard(
     return Guard(held_back, distance)
 
 
-def _test_records(stage: Stage, task: str) -> pl.DataFrame | None:
+def held_back_records(stage: Stage, task: str) -> pl.DataFrame | None:
     """The task's test set, if it has one, with the vectors that are given and count; TsdsError if it is unreadable."""
     files, settings = stage.observed.scan.tests.get(task), stage.settings
     if files is None:
@@ -336,7 +336,7 @@ def _test_records(stage: Stage, task: str) -> pl.DataFrame | None:
 def texts_of_test_set(stage: Stage, task: str) -> list[str]:
     """The texts of the task's test set; none where it has none that can be read."""
     try:
-        tests = _test_records(stage, task)
+        tests = held_back_records(stage, task)
     except TsdsError:
         return []
     return [] if tests is None else tests["text"].to_list()

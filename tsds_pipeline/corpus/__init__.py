@@ -11,6 +11,7 @@ from tsds_pipeline.corpus.sources import (
     read_queries,
     read_source,
     read_test_set,
+    unknown_field,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "read_queries",
     "read_source",
     "read_test_set",
+    "unknown_field",
 ]

@@ -209,6 +209,19 @@ def quarantine_problem(
     )
 
 
+def unknown_field(records: SourceRecords, name: str) -> str | None:
+    """What to say where "keep" names a field that no record of the source ``name`` has: surely a mistake in it."""
+    rules = records.excluded.filter(pl.col("rule").str.starts_with("keep."))
+    missing = rules.filter(pl.col("reason").str.ends_with(" is missing or empty"))
+    if not len(missing) or len(missing) < records.read or rules["rule"].n_unique() > 1:
+        return None
+    field = rules["rule"][0].removeprefix("keep.")
+    return (
+        f'source "{name}": none of its {records.read:,} records has a field "{field}", which keep asks for: correct '
+        f"keep in [corpus] or [sources.{name}] (keep = {{}} there takes all)"
+    )
+
+
 def _named(paths: Sequence[Path], names: Mapping[Path, str] | None) -> list[str]:
     return [(names or {}).get(path, str(path)) for path in paths]
 
