@@ -121,7 +121,8 @@ _CHECKS = {
     "training_mixture": [
         _Check(
             "no_example_twice",
-            "No epoch of the mixture has an example twice, whichever tasks want it. Where one has, please report it.",
+            "No epoch of the mixture has an example twice, whichever tasks want it. Where one has, delete its "
+            "file in storage/training_mixture, then refresh.",
             blocking=True,
         ),
         _Check(
@@ -289,7 +290,11 @@ def sample_size(task: str, sample: pl.DataFrame, settings: ResolvedTask, size: i
 def no_example_twice(mixture: pl.DataFrame) -> dg.AssetCheckResult:
     """Of a mixture."""
     repeated = repetitions(mixture)
-    problem = f"{repeated:,} rows are twice in an epoch: please report it" if repeated else None
+    problem = (
+        f"{repeated:,} rows are twice in an epoch: delete its file in storage/training_mixture {_AGAIN}"
+        if repeated
+        else None
+    )
     return result("no_example_twice", problem, rows=len(mixture), repeated=repeated)
 
 
