@@ -79,7 +79,7 @@ def assert_nothing_half_made(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "kills"),
-    [(1, 10), *(pytest.param(seed, 10, marks=pytest.mark.long) for seed in (2, 3, 4, 5, 6))],
+    [pytest.param(seed, 10, marks=pytest.mark.long) for seed in (1, 2, 3, 4, 5)],
 )
 def test_the_next_refresh_ends_where_none_was_killed(undisturbed, tmp_path, seed, kills):
     rng, root, killed, rounds = random.Random(seed), tmp_path / "project", 0, 0
