@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoding import demo, machine, neighbors, sample
+from encoding import demo, encode, machine, neighbors, sample
 from tsds_pipeline.encoders import make_encoder
 from tsds_pipeline.encoders.adapters import load_adapters
 from tsds_pipeline.encoders.causal_model import find_causal_model, load_causal_model
@@ -49,31 +49,21 @@ def main() -> None:
         training = (time.perf_counter() - started) / len(texts)
         folders = epoch_folders(root / "warm", settings)
         ways = {
-            "gradient": make_encoder(settings, root, "query", folders).encode,
-            "one by one": one_by_one(settings, root, folders[0]),
-            "causal": make_encoder(
-                EncoderSettings(kind="causal", model="model", pooling="mean"), root
-            ).encode,
+            "gradient": make_encoder(settings, root, "query", folders),
+            "one by one": OneByOne(settings, root, folders[0]),
+            "causal": make_encoder(EncoderSettings(kind="causal", model="model", pooling="mean"), root),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        vectors: dict[str, list[np.ndarray]] = {name: [] for name in ways}
-        for number in range(options.rounds):
-            part = texts[number :: options.rounds]
-            for name in list(ways)[:: 1 if number % 2 == 0 else -1]:
-                ways[name](part[:2])  # loads the model
-                started = time.perf_counter()
-                vectors[name].append(ways[name](part))
-                seconds[name].append((time.perf_counter() - started) / len(part))
+        seconds, vectors = encode(ways, texts, options.rounds)
     mean = sum(map(len, texts)) / len(texts)
     print(f"{len(texts):,} texts of {mean:.0f} characters; {size / 1e6:.0f} million weights; {machine()}")
     print(f"warm-up: {1 / training:.1f} texts/s\n")
     print("| way | texts/s | times one by one | overlap |")
     print("| --- | ---: | ---: | ---: |")
     slow = seconds["one by one"]
-    near = neighbors(np.concatenate(vectors["one by one"]))
+    near = neighbors(vectors["one by one"])
     for name in ways:
         faster = statistics.median(one / other for one, other in zip(slow, seconds[name], strict=True))
-        found = neighbors(np.concatenate(vectors[name]))
+        found = neighbors(vectors[name])
         same = np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(near, found, strict=True)])
         print(f"| {name} | {1 / statistics.mean(seconds[name]):.1f} | {faster:.2f} | {same:.3f} |")
 
@@ -99,30 +89,25 @@ def make_model(folder: Path, hidden: int, layers: int) -> int:
     return model.num_parameters()
 
 
-def one_by_one(settings: EncoderSettings, root: Path, folder: Path):
-    """A function from texts to vectors with a backward pass for each."""
-    import torch
+class OneByOne:
+    """Encodes with a backward pass for each text."""
 
-    loaded = load_causal_model(
-        find_causal_model(settings, root),
-        settings.dtype,
-        settings.device,
-        settings.max_tokens,
-        with_head=True,
-    )
-    adapters = load_adapters(loaded, [read_checkpoint(folder)])
-    weights = [layer.weight for layer in adapters.activate(0).values()]
+    def __init__(self, settings: EncoderSettings, root: Path, folder: Path):
+        found, limits = find_causal_model(settings, root), (settings.device, settings.max_tokens)
+        self.model = load_causal_model(found, settings.dtype, *limits, with_head=True)
+        self.adapters = load_adapters(self.model, [read_checkpoint(folder)])
+        self.settings = settings
 
-    def encode(texts: list[str]) -> np.ndarray:
-        rows = []
-        for ids in loaded.tokens(texts, ended=True):
-            loss = text_losses(adapters.network, *loaded.padded([ids])).sum()
+    def encode(self, texts: list[str]) -> np.ndarray:
+        import torch
+
+        rows, weights = [], [layer.weight for layer in self.adapters.activate(0).values()]
+        for ids in self.model.tokens(texts, ended=True):
+            loss = text_losses(self.adapters.network, *self.model.padded([ids])).sum()
             flat = torch.cat([one.flatten() for one in torch.autograd.grad(loss, weights)])
-            row = projected(flat[None], 0, settings.dimension, f"{settings.seed} 0")
+            row = projected(flat[None], 0, self.settings.dimension, f"{self.settings.seed} 0")
             rows.append((row / row.norm()).numpy())
         return np.concatenate(rows)
-
-    return encode
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """A stored file knows its own hash: any change of any byte is seen, and nothing else is."""
 
 import hashlib
+import json
+import os
 import random
 
 import numpy as np
 import polars as pl
 import pytest
 
-from tsds_pipeline.damage import find_damage
+from tsds_pipeline.damage import HASHES, find_damage
 from tsds_pipeline.seals import UNSEALED, seal_of, sealed_digest
 from tsds_pipeline.storage import Draft, Header, artifact_path, damage_of, read_artifact, write_artifact
 
@@ -82,8 +84,6 @@ def test_a_file_that_is_not_there_is_not_damaged(tmp_path):
 
 
 def test_what_looks_untouched_is_read_again_only_on_request(path, tmp_path):
-    import os
-
     raw, then = path.read_bytes(), path.stat().st_mtime_ns - 10**10
     os.utime(path, ns=(then, then))
     assert find_damage(tmp_path, ["asset|a"]) == {}
@@ -92,4 +92,19 @@ def test_what_looks_untouched_is_read_again_only_on_request(path, tmp_path):
         file.write(bytes([raw[20] ^ 255]))
     os.utime(path, ns=(then, then))
     assert find_damage(tmp_path, ["asset|a"]) == {}
-    assert find_damage(tmp_path, ["asset|a"], afresh=True).keys() == {"asset|a"}
+    (tmp_path / HASHES).unlink()
+    assert find_damage(tmp_path, ["asset|a"]).keys() == {"asset|a"}
+
+
+def test_a_look_at_one_result_forgets_no_other(path, tmp_path):
+    write_artifact(artifact_path(tmp_path, "asset", "b"), Draft(TABLE, HEADER))
+    for file in tmp_path.rglob("*.*"):
+        os.utime(file, ns=(10**18, 10**18))
+    find_damage(tmp_path, ["asset|a", "asset|b"])
+    known = json.loads((tmp_path / HASHES).read_text())["files"]
+    assert len(known) == 3, "two tables and a payload"
+    find_damage(tmp_path, ["asset|b"])
+    assert json.loads((tmp_path / HASHES).read_text())["files"] == known
+    path.unlink()
+    find_damage(tmp_path, ["asset|b"])
+    assert json.loads((tmp_path / HASHES).read_text())["files"].keys() == known.keys() - {str(path)}

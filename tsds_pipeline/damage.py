@@ -12,15 +12,13 @@ HASHES = "result-hashes.json"
 ASIDE = ".damaged"
 
 
-def find_damage(storage: Path, nodes: Iterable[str], *, afresh: bool = False) -> dict[str, str]:
+def find_damage(storage: Path, nodes: Iterable[str]) -> dict[str, str]:
     """What is wrong with the stored results of ``nodes``, by node.
 
-    A file that has its size, time and inode still is taken for what it was, unless all are to be read ``afresh``.
+    A file that has its size, time and inode still is taken for what it was, for as long as HASHES is there.
     """
     found = {}
-    with FileHashes(storage / HASHES, sealed_digest) as hashes:
-        if afresh:
-            hashes.forget()
+    with FileHashes(storage / HASHES, sealed_digest, all_at_once=False) as hashes:
         for node in nodes:
             try:
                 if problem := damage_of(node_path(storage, node), hashes.digest):

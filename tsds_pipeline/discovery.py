@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus.vector_files import ids_file
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
@@ -31,7 +32,6 @@ from tsds_pipeline.project import SETTINGS_FILE, Project
 from tsds_pipeline.remote_files import RemoteFile, fetch
 from tsds_pipeline.settings import Settings, SourceSettings, TaskSettings
 from tsds_pipeline.settings_errors import nearest
-from tsds_pipeline.storage import content_hash
 
 COPIES = "remote"
 """The folder in storage/ for copies of remote files."""

@@ -43,9 +43,13 @@ class FileHashes:
     the last one's stays.
     """
 
-    def __init__(self, cache: Path, of: Callable[[BinaryIO], str] = _digest_of):
-        """``of`` gives the 32 hex characters of an open file."""
-        self._cache, self._of = cache, of
+    def __init__(self, cache: Path, of: Callable[[BinaryIO], str] = _digest_of, *, all_at_once: bool = True):
+        """``of`` gives the 32 hex characters of an open file.
+
+        Files that a block did not ask for are forgotten after it; where it asks not for ``all_at_once``, those that are
+        gone.
+        """
+        self._cache, self._of, self._all_at_once = cache, of, all_at_once
         self._known: dict[str, _Entry] = {}
         self._seen: dict[str, _Entry] = {}
 
@@ -54,13 +58,14 @@ class FileHashes:
         return self
 
     def __exit__(self, interrupted: type[BaseException] | None, *_: object) -> None:
-        entries = self._known | self._seen if interrupted else self._seen
+        entries = self._seen
+        if interrupted:
+            entries = self._known | self._seen
+        elif not self._all_at_once:
+            others = {name: entry for name, entry in self._known.items() if Path(name).exists()}
+            entries = others | self._seen
         if entries != self._known:
             _save(self._cache, entries)
-
-    def forget(self) -> None:
-        """Read every file again."""
-        self._known = {}
 
     def digest(self, path: Path) -> str:
         """Hash (32 hex characters) of the bytes of ``path``, a regular file or a link to one.

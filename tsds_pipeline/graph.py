@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus.chat_template import ChatTemplate, load_chat_template
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
@@ -30,7 +31,7 @@ from tsds_pipeline.settings_parts import (
 )
 from tsds_pipeline.sql.models import Model, Models, load_models
 from tsds_pipeline.sql.relations import RELATIONS, made_by
-from tsds_pipeline.storage import Artifact, artifact_path, content_hash, find_artifact
+from tsds_pipeline.storage import Artifact, artifact_path, find_artifact
 
 # Raised when the same input would give another result.
 CODE_VERSIONS = {
@@ -423,7 +424,7 @@ ALSO_READ = {
         "candidate_corpus",
     ),
     "sampled_subset": ("candidate_corpus", "query_examples", "query_embeddings"),
-    "training_mixture": ("candidate_corpus", "query_examples"),
+    "training_mixture": ("candidate_corpus", "query_examples", "query_embeddings"),
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }

@@ -114,6 +114,35 @@ def test_what_gives_away_a_record_of_any_of_its_tasks_is_told(tmp_path):
     assert "failed_checks" not in load_result(folder, "training_mixture", "m").header.notes
 
 
+def test_tasks_of_several_encoders(tmp_path):
+    other = """
+[encoders.raw]
+kind = "precomputed"
+normalize = false
+kernel_radius = 0.3
+
+[tasks.t1]
+encoder = "raw"
+leak_distance = 0.01
+
+[mixtures.m]
+tasks = {t0 = 1, t1 = 12}
+size = 13
+"""
+    make_project(tmp_path, 1, 2, n=12, settings=SETTINGS.replace("alpha = 0.6", "alpha = 0.0") + other)
+    near = records("near", clustered(7, 101))[0] | {"text": "something else"}
+    append_records(tmp_path / "sources" / "s0.jsonl", [near])
+    made(refreshed(tmp_path))
+    table = mixture(tmp_path, "m")
+    assert dict(table["task"].value_counts().iter_rows()) == {"t0": 1, "t1": 12}
+    raw = load_result(tmp_path, "selection_probabilities", "t1").frame.select("content_id", "density")
+    both = table.filter(task="t1").join(raw, on="content_id", suffix="_own")
+    assert both["density"].equals(both["density_own"].alias("density"))
+    assert "near-0" in table.filter(task="t1")["id"].to_list()
+    told = load_result(tmp_path, "training_mixture", "m").header.notes["failed_checks"]["no_query_text"]
+    assert told.startswith("task t1: 1 example within leak_distance of a query record (s0: near-0)")
+
+
 def test_they_are_loaded_by_name(root):
     assert load_selection(root, "few").equals(mixture(root, "few"))
     assert load_selection(root, "t0").equals(load_result(root, "sampled_subset", "t0").frame)

@@ -10,6 +10,7 @@ import polars as pl
 
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus import (
     ColumnFilter,
     SourceRecords,
@@ -18,8 +19,8 @@ from tsds_pipeline.corpus import (
     quarantine_problem,
     read_source,
     read_test_set,
-    unknown_field,
 )
+from tsds_pipeline.corpus.exclusions import field_that_none_has
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import chat_template, stored
 from tsds_pipeline.node_names import split_name
@@ -34,14 +35,7 @@ from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.pool_map import map_pool
 from tsds_pipeline.status import FRESH
-from tsds_pipeline.storage import (
-    Artifact,
-    Draft,
-    artifact_path,
-    content_hash,
-    count_rows,
-    write_atomically,
-)
+from tsds_pipeline.storage import Artifact, Draft, artifact_path, count_rows, write_atomically
 
 _asset = partial(pipeline_asset, group_name="candidates")
 EVERY_SOURCE = dg.AllPartitionMapping()
@@ -63,10 +57,6 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             return _last_good(stage, str(error), checks.unreadable(str(error)))
         corpus, bad = records.table, len(records.quarantine)
         _, limit = corpus_limits(stage.settings, source)
-        problem = unknown_field(records, source)
-        if problem:
-            context.log.error(problem)
-            return _last_good(stage, problem, checks.unreadable(problem))
         problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
         results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
         excluded = dict(records.excluded["rule"].value_counts().sort("rule").iter_rows())
@@ -115,6 +105,11 @@ def _read(stage: Stage, source: str) -> SourceRecords:
     write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
     excluded = artifact_path(stage.observed.project.storage, "excluded", source)
     write_atomically(excluded, records.excluded.write_parquet)
+    if name := field_that_none_has(records.excluded, records.read):
+        raise TsdsError(
+            f'source "{source}": none of its {records.read:,} records has anything in the field "{name}" that keep '
+            f"names: correct it in [corpus] or [sources.{source}] (keep = {{}} there takes all)"
+        )
     return records
 
 

@@ -11,7 +11,6 @@ from tsds_pipeline.corpus.sources import (
     read_queries,
     read_source,
     read_test_set,
-    unknown_field,
 )
 
 __all__ = [
@@ -23,5 +22,4 @@ __all__ = [
     "read_queries",
     "read_source",
     "read_test_set",
-    "unknown_field",
 ]

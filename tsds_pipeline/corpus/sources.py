@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from tsds_pipeline.content_hashes import TableHash, content_hash
 from tsds_pipeline.corpus.chat_template import ChatTemplate
 from tsds_pipeline.corpus.exclusions import (
     EVERYTHING,
@@ -34,7 +35,6 @@ from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.corpus.vector_files import VectorFiles
 from tsds_pipeline.corpus.vectors import FieldVectors, Vectors
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.storage import TableHash, content_hash
 
 
 @dataclass(frozen=True)
@@ -206,19 +206,6 @@ def quarantine_problem(
         f'source "{name}": {bad:,} of {read:,} records ({bad / read:.1%}) cannot be used, '
         f"more than max_quarantined = {max_quarantined:g} allows: {first_reasons(records.quarantine)}; "
         f"all are listed in {table}; repair them, or raise max_quarantined in [sources.{name}] or [corpus]"
-    )
-
-
-def unknown_field(records: SourceRecords, name: str) -> str | None:
-    """What to say where "keep" names a field that no record of the source ``name`` has: surely a mistake in it."""
-    rules = records.excluded.filter(pl.col("rule").str.starts_with("keep."))
-    missing = rules.filter(pl.col("reason").str.ends_with(" is missing or empty"))
-    if not len(missing) or len(missing) < records.read or rules["rule"].n_unique() > 1:
-        return None
-    field = rules["rule"][0].removeprefix("keep.")
-    return (
-        f'source "{name}": none of its {records.read:,} records has a field "{field}", which keep asks for: correct '
-        f"keep in [corpus] or [sources.{name}] (keep = {{}} there takes all)"
     )
 
 
