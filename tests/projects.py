@@ -92,6 +92,27 @@ def made_models(steps: Sequence[Step]) -> list[str]:
     return [step.node for step in steps if step.outcome == "made" and is_model(step.node)]
 
 
+# What tells when something was made, or how often.
+_TIMES = (
+    "materializations/",
+    "selection_history/",
+    "asset_costs.parquet",
+    "warehouse.duckdb",
+    ".lock",
+    "-hashes.json",
+)
+
+
+def bytes_of_results(root: Path) -> dict[str, bytes]:
+    """All files in storage/ and exports/ of the project in ``root`` that are to be the same however they came to be."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for folder in ("storage", "exports")
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and not any(part in path.as_posix() for part in (*_TIMES, ".damaged"))
+    }
+
+
 def tampered(root: Path, node: str, **columns: pl.Expr) -> None:
     """Replace columns of what is stored for ``node``, as no asset would."""
     artifact = read_artifact(node_path(root / "storage", node))

@@ -35,3 +35,14 @@ def test_encoding(tmp_path, repository):
     assert float(found["float32"][5]) < 1e-5
     if with_onnx:
         assert found["onnx"][5] == "0", "a text is encoded by itself"
+
+
+@pytest.mark.long
+def test_gradients(repository):
+    script = repository / "benchmarks" / "gradients.py"
+    options = ["--texts", "24", "--hidden", "64", "--layers", "1", "--rounds", "2"]
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = rows(done.stdout)
+    assert found.keys() == {"gradient", "one by one", "causal"}
+    assert float(found["gradient"][2]) == 1, "both ways find the same neighbours"

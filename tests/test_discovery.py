@@ -337,10 +337,13 @@ class TestProblems:
         assert problem.startswith(
             "sources/b/deep/: only files right inside sources/b/ are read: move these up"
         )
-        assert problem.endswith('path = "sources/b/**/*.jsonl"')
-        good.write("tsds.toml", '[sources.b]\npath = "sources/b/**/*.jsonl"\n')
+        assert problem.endswith('path = "sources/b/**/*"')
+        good.write("sources/b/3.csv", "text\nx\n")
+        good.write("tsds.toml", '[sources.b]\npath = "sources/b/**/*"\n')
         found = good.scan()
-        assert names(good, found.sources["b"].paths) == ["sources/b/1.jsonl", "sources/b/deep/2.jsonl"]
+        assert not found.problems
+        found = names(good, found.sources["b"].paths)
+        assert found == ["sources/b/1.jsonl", "sources/b/3.csv", "sources/b/deep/2.jsonl"]
 
     def test_two_files_for_one_source(self, good):
         good.write("sources/b.csv")
@@ -814,7 +817,7 @@ class TestVectors:
     def test_ids_that_are_missing_are_a_problem(self, good):
         good.write("v/b.npy")
         assert self.named(good, '"v/b.npy"').all_problems() == (
-            "v/b.ids.txt: cannot be read: No such file or directory: make it a readable file, or remove it",
+            "v/b.ids.txt: is not there: write the id of each vector in b.npy there, one a line",
         )
 
     def test_where_texts_are_encoded_they_are_a_problem(self, good):

@@ -220,7 +220,7 @@ def test_what_is_not_toml(content, expected, tmp_path):
             (
                 f"[mixtures.m]\ntasks = {value}",
                 f"""[mixtures.m] tasks = {value.replace("a =", '"a":')}: must be a table of tasks with """
-                "weights, as in {bbh = 2, mmlu = 1}, or a list of tasks",
+                "weights above 0, as in {bbh = 2, mmlu = 1}, or a list of tasks",
             )
             for value in ("[]", "{a = 0}", "true")
         ),

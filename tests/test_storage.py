@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tsds_pipeline import storage
+from tsds_pipeline import content_hashes
+from tsds_pipeline.content_hashes import TableHash, content_hash
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import (
     Attempt,
@@ -15,7 +16,6 @@ from tsds_pipeline.storage import (
     Header,
     artifact_path,
     begin_attempt,
-    content_hash,
     find_artifact,
     read_artifact,
     read_attempt,
@@ -187,14 +187,14 @@ def test_the_hash_overlooks_rounding_and_chunks():
 @pytest.mark.parametrize("cuts", [[], [0], [1], [1, 1], [1, 2], [3]])
 @pytest.mark.parametrize("block", [8, 20, 2**24])
 def test_the_hash_of_a_table_in_parts_is_that_of_the_whole(tmp_path, monkeypatch, cuts, block):
-    monkeypatch.setattr(storage, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(content_hashes, "_BLOCK_BYTES", block)
     table = TABLE.with_columns(
         vector=pl.Series(VECTORS, dtype=pl.Array(pl.Float32, VECTORS.shape[1])),
         nested=pl.Series([[{"a": "x", "b": "é"}], [], [{"a": "", "b": "y"}, {"a": None, "b": "z"}]]),
         n=pl.Series([1, 2, 3]),
     )
     bounds = [0, *cuts, len(table)]
-    hashed = storage.TableHash(tmp_path)
+    hashed = TableHash(tmp_path)
     for start, stop in itertools.pairwise(bounds):
         hashed.add(table[start:stop])
     assert hashed.hexdigest() == content_hash(table)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus.vector_files import ids_file
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_hashes import FileHashes, UnsettledFileError
@@ -31,7 +32,6 @@ from tsds_pipeline.project import SETTINGS_FILE, Project
 from tsds_pipeline.remote_files import RemoteFile, fetch
 from tsds_pipeline.settings import Settings, SourceSettings, TaskSettings
 from tsds_pipeline.settings_errors import nearest
-from tsds_pipeline.storage import content_hash
 
 COPIES = "remote"
 """The folder in storage/ for copies of remote files."""
@@ -146,6 +146,12 @@ def _inputs(
     try:
         place = _only_place(key, places)
         vectors = named.files(project, key) if named else ()
+        for file in vectors:
+            if (ids := ids_file(file)) is not None and not ids.is_file():
+                raise TsdsError(
+                    f"{shown(project.root, ids)}: is not there: write the id of each vector in {file.name} there, "
+                    "one a line"
+                )
         local = [*place.paths, *(path for file in vectors for path in (file, ids_file(file)) if path)]
         contents = [(shown(project.root, path), _digest(project.root, path, hashes)) for path in local]
         contents += [(file.address, file.identity) for file in place.remote]

@@ -1,4 +1,4 @@
-"""Hashes of input files, remembered so that a large file that did not change is not read again.
+"""Hashes of files, remembered so that a large file that did not change is not read again.
 
 Like git's index: a file whose size, modification time and inode are what they were has the hash it had,
 unless it was hashed so soon after its last change that another change could have left the same time behind.
@@ -9,8 +9,9 @@ import hashlib
 import json
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from tsds_pipeline.storage import write_atomically
 
@@ -31,6 +32,10 @@ class _Entry(NamedTuple):
     digest: str
 
 
+def _digest_of(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 class FileHashes:
     """Hashes by file name, kept in the JSON file ``cache`` from one ``with`` block to the next.
 
@@ -38,8 +43,13 @@ class FileHashes:
     the last one's stays.
     """
 
-    def __init__(self, cache: Path):
-        self._cache = cache
+    def __init__(self, cache: Path, of: Callable[[BinaryIO], str] = _digest_of, *, all_at_once: bool = True):
+        """``of`` gives the 32 hex characters of an open file.
+
+        Files that a block did not ask for are forgotten after it; where it asks not for ``all_at_once``, those that are
+        gone.
+        """
+        self._cache, self._of, self._all_at_once = cache, of, all_at_once
         self._known: dict[str, _Entry] = {}
         self._seen: dict[str, _Entry] = {}
 
@@ -48,7 +58,12 @@ class FileHashes:
         return self
 
     def __exit__(self, interrupted: type[BaseException] | None, *_: object) -> None:
-        entries = self._known | self._seen if interrupted else self._seen
+        entries = self._seen
+        if interrupted:
+            entries = self._known | self._seen
+        elif not self._all_at_once:
+            others = {name: entry for name, entry in self._known.items() if Path(name).exists()}
+            entries = others | self._seen
         if entries != self._known:
             _save(self._cache, entries)
 
@@ -66,7 +81,7 @@ class FileHashes:
                 self._seen[name] = known
                 return known.digest
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+                digest = self._of(file)
             if _identity(path) == before:
                 entry = _Entry(*before, digest)
                 if started - entry.mtime_ns > RACY_NS:

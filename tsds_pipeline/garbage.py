@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from tsds_pipeline.damage import ASIDE
 from tsds_pipeline.discovery import COPIES
 from tsds_pipeline.encoders import Role
 from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
@@ -91,6 +92,7 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     found += [one for name in BY_MIXTURE for one in _unknown(storage / name, observed.mixtures, "mixture")]
     found += _pages(observed)
     found += _abandoned([storage, observed.project.exports, observed.project.reports])
+    found += [Garbage(path, "it was damaged") for path in sorted(storage.rglob(f"*{ASIDE}"))]
     found += _copies(storage / COPIES, observed)
     found += _kernel_sums(storage, observed)
     found += _models(storage, observed)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus.chat_template import ChatTemplate, load_chat_template
 from tsds_pipeline.discovery import Scan, scan
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
 from tsds_pipeline.project import Project
 from tsds_pipeline.redraws import redraws
-from tsds_pipeline.settings import (
+from tsds_pipeline.settings_errors import nearest
+from tsds_pipeline.settings_parts import (
     corpus_part,
     draw_part,
     index_part,
@@ -27,10 +29,9 @@ from tsds_pipeline.settings import (
     query_part,
     solver_part,
 )
-from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.sql.models import Model, Models, load_models
 from tsds_pipeline.sql.relations import RELATIONS, made_by
-from tsds_pipeline.storage import Artifact, artifact_path, content_hash, find_artifact
+from tsds_pipeline.storage import Artifact, artifact_path, find_artifact
 
 # Raised when the same input would give another result.
 CODE_VERSIONS = {
@@ -145,6 +146,12 @@ class Observed:
     def require(self, kind: str, key: str) -> None:
         """TsdsError unless there is such a "source", "task" or "mixture"."""
         known = self.keys[kind]
+        if kind == "task" and key in self.mixtures:
+            tasks = ", ".join(self.project.settings.mixtures[key].weights)
+            raise TsdsError(
+                f'"{key}" is a mixture of {tasks}: name one of these; `tsds refresh` makes the mixture with them, and '
+                f"its training set is in exports/{key}/"
+            )
         if key not in known:
             there = ", ".join(known) or "none"
             raise TsdsError(
@@ -177,9 +184,10 @@ def observe(project: Project) -> Observed:
         texts[f"draw_settings|{task}"] = draw_part(
             settings, task, redraws(project, task), test_set, tokenizer
         )
+    test_sets_of = {task: files.version for task, files in found.tests.items()}
     for mixture, table in settings.mixtures.items():
         tokenizer = _tokenizer(project, table.tokenizer)
-        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer)
+        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer, test_sets_of)
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
     template = chat_template(project)
@@ -416,7 +424,7 @@ ALSO_READ = {
         "candidate_corpus",
     ),
     "sampled_subset": ("candidate_corpus", "query_examples", "query_embeddings"),
-    "training_mixture": ("candidate_corpus",),
+    "training_mixture": ("candidate_corpus", "query_examples", "query_embeddings"),
     "selection_report": _READ_TO_JUDGE,
     "selection_comparison": _READ_TO_JUDGE,
 }

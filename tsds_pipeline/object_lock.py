@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tsds_pipeline.addresses import protocol_of
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.project import SETTINGS_FILE
 from tsds_pipeline.remote_files import explained, opened
-from tsds_pipeline.storage import content_hash, write_atomically
+from tsds_pipeline.storage import write_atomically
 
 WHERE = f"{SETTINGS_FILE}: [storage] url"
 LOCK = "lock.json"

@@ -40,7 +40,7 @@ _BATCH = 64  # files that are under way together
 _EXPORTED = re.compile(r"exports/[^/]+/(manifest\.json|README\.md|(epoch-|weighted)[^/]*\.(jsonl|parquet))")
 _REPORTED = re.compile(r"reports/[^/]+\.html")
 _OF_THIS_MACHINE = re.compile(
-    r"storage/(file-hashes\.json|warehouse\.duckdb.*|remote/.*|.*\.attempt\.json|.*\.damaged)"
+    r"storage/((file|result)-hashes\.json|warehouse\.duckdb.*|remote/.*|.*\.attempt\.json|.*\.damaged)"
 )
 
 logger = logging.getLogger(__name__)

@@ -56,7 +56,7 @@ def find_places(
     }
     taken = {path for (place,) in places.values() for path in place.paths}
     named = [shown(root, path) for path in taken]
-    by_convention = _sources(root, problems) if kind == "source" else _tasks(root, set(places), problems)
+    by_convention = (_sources if kind == "source" else _tasks)(root, set(places), problems)
     for key, place in by_convention:
         free = tuple(path for path in place.paths if path not in taken)
         inner = place.name.endswith("/") and any(name.startswith(place.name) for name in named)
@@ -162,11 +162,14 @@ def _glob(root: Path, pattern: str) -> list[str]:
     return glob.glob(pattern.replace("[", "[[]"), root_dir=root, recursive=True)
 
 
-def _sources(root: Path, problems: list[str]) -> Iterator[tuple[str, Place]]:
-    """What sources/ holds by convention, whether or not tsds.toml names it too."""
+def _sources(root: Path, named: set[str], problems: list[str]) -> Iterator[tuple[str, Place]]:
+    """What sources/ holds by convention, whether or not tsds.toml names it too.
+
+    Of a folder whose files are named there, nobody wants to hear what is not read by convention.
+    """
     for path in _top(root, "sources"):
         if os.path.isdir(path):
-            yield path.name, _folder(root, path, problems)
+            yield path.name, _folder(root, path, [] if path.name in named else problems)
         elif _supported(root, [path], problems):
             yield _stem(path) or path.name, _file(root, path)
 
@@ -266,7 +269,7 @@ def _supported(root: Path, paths: Iterable[Path], problems: list[str]) -> list[P
             parent = shown(root, path.parent)
             problems.append(
                 f"{shown(root, path)}/: only files right inside {parent}/ are read: move these up, "
-                f'or name them in {SETTINGS_FILE}: path = "{parent}/**/*{FORMATS[0]}"'
+                f'or name them in {SETTINGS_FILE}: path = "{parent}/**/*"'
             )
         elif _stem(path) or is_broken_link(path):
             good.append(path)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     ALSO_READ,
@@ -20,7 +21,7 @@ from tsds_pipeline.graph import (
     upstream,
 )
 from tsds_pipeline.node_names import asset_of
-from tsds_pipeline.storage import Artifact, Header, content_hash
+from tsds_pipeline.storage import Artifact, Header
 
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
 CARRIED = {

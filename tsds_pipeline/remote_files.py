@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tsds_pipeline.addresses import WEB, protocol_of, server_of, without_secrets
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.dataset_folders import data_files
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
-from tsds_pipeline.storage import content_hash, write_atomically
+from tsds_pipeline.storage import write_atomically
 
 CONNECT_S = 5
 READ_S = 15

@@ -1,181 +1,55 @@
-"""tsds.toml as typed, frozen settings, and the part of them that each step of the pipeline depends on.
+"""tsds.toml as typed, frozen settings: every key, its type, its default and (as ``description``) what it allows.
 
-Every key, its type, its default and (as ``description``) what it allows stand here. How a wrong file is
-reported is in ``settings_errors``; which files the keys point to is found by ``discovery``.
+How a wrong file is reported is in ``settings_errors``, what each step of the pipeline depends on in
+``settings_parts``; which files the keys point to is found by ``discovery``.
 """
 
-import json
-import math
-import re
 import tomllib
-import zoneinfo
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
-from tsds_pipeline.addresses import REMOTE, WEB, check_address, protocol_of
 from tsds_pipeline.errors import TsdsError, printable
-from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
 from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.settings_errors import invalid_settings, invalid_toml, nearest, undecodable
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
-    if any("\0" in path for path in paths):
-        raise ValueError("no path can hold the character \\u0000")
-    for path in paths:
-        if "://" in path:
-            check_address(path)
-    return paths
-
-
-def _usable_address(address: str) -> str:
-    if not REMOTE.match(address) or protocol_of(address) in WEB:
-        raise ValueError('not the address of a store that can be written to, as "s3://bucket/folder" is')
-    if re.search(r"[*?]", address):
-        raise ValueError("a folder is written without * and ?")
-    check_address(address)
-    return address
-
-
-def _valid_template(template: str) -> str:
-    try:
-        # Line by line, as the template is filled in.
-        fields = [field for line in template.splitlines() for field in Formatter().parse(line)]
-    except ValueError as error:
-        raise ValueError(
-            f"not a text template ({error}): name fields like {{instruction}}, write {{{{ for a brace"
-        ) from None
-    plain = [
-        bool(name) and "[" not in name and not spec and not conversion
-        for _, name, spec, conversion in fields
-        if name is not None
-    ]
-    if not plain or not all(plain):
-        raise ValueError(
-            'not a text template: put just the name of a field in every pair of braces, as in "{instruction}"'
-        )
-    return template
-
-
-def _valid_cron(cron: str) -> str:
-    # Slow to import, and needed only where somebody wrote one.
-    from dagster._utils.schedules import is_valid_cron_string
-
-    if not is_valid_cron_string(cron):
-        raise ValueError(
-            'not a cron expression: minute, hour, day, month and weekday, as in "0 3 * * *" (every night at three)'
-        )
-    return cron
-
-
-def _valid_timezone(name: str) -> str:
-    if name not in zoneinfo.available_timezones():
-        raise ValueError('not a time zone: a name such as "UTC" or "Europe/Berlin"')
-    return name
-
-
-def _valid_owner(owner: str) -> str:
-    if not re.fullmatch(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
-        raise ValueError('an owner is "team:name" or an address such as "someone@example.org"')
-    return owner
-
-
-def _plain_values(values: dict[str, tuple]) -> dict[str, tuple]:
-    for value in (one for listed in values.values() for one in listed):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("a value cannot be NaN or infinite")
-    return values
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
-def _amounts(bounds: dict[str, int | float]) -> dict[str, int | float]:
-    for source, amount in bounds.items():
-        if not (0 < amount < 1 or (isinstance(amount, int) and 1 < amount < 2**63)):
-            raise ValueError(
-                f"{source}: a number below 1 is a share of the sample, a whole one from 2 so many examples; 1 could be "
-                "either, and to take nothing of a source is [tasks.X] exclude"
-            )
-    return bounds
-
-
-def _valid_key(key: str) -> str:
-    if not KEY_PATTERN.fullmatch(key):
-        raise ValueError(f"a key has {KEY_RULE}")
-    return key
-
-
-# Upper limits keep every number inside a signed 64-bit integer.
-Count = Annotated[int, Field(ge=1, lt=2**63)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Text = Annotated[str, Field(pattern=r"\S")]
-Template = Annotated[Text, AfterValidator(_valid_template)]
-Cron = Annotated[str, AfterValidator(_valid_cron)]
-Address = Annotated[Text, AfterValidator(_usable_address)]
-TimeZone = Annotated[str, AfterValidator(_valid_timezone)]
-Owner = Annotated[str, AfterValidator(_valid_owner)]
-Key = Annotated[str, AfterValidator(_valid_key)]
-# TOML gives lists and the settings hold tuples, so the tuple itself cannot be strict; its items still are.
-Keys = Annotated[tuple[str, ...], Field(strict=False)]
-Paths = Annotated[
-    tuple[Text, ...],
-    BeforeValidator(_as_list),
-    AfterValidator(_usable_paths),
-    Field(min_length=1, strict=False),
-]
-Folders = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1, strict=False)]
-Names = Annotated[tuple[Text, ...], AfterValidator(_each_once), Field(min_length=1, strict=False)]
-
-Formats = Annotated[
-    tuple[Literal["jsonl", "parquet"], ...],
-    BeforeValidator(_as_list),
-    AfterValidator(_each_once),
-    Field(min_length=1, strict=False),
-]
-
-TEMPLATE = 'a text that names fields, as in "{instruction}\\n{output}"'
-VECTORS = "a path, or a list of paths, of .npy, .parquet or .arrow files (*, ? and ** allowed)"
-PATHS = (
-    "a path, or a list of paths, relative to the project folder, or a remote address (*, ? and ** allowed)"
+from tsds_pipeline.settings_types import (
+    AMOUNTS,
+    PATHS,
+    TEMPLATE,
+    VALUES,
+    VECTORS,
+    WEIGHTS,
+    Address,
+    Amounts,
+    Count,
+    Cron,
+    Folders,
+    Formats,
+    Fraction,
+    Key,
+    Keys,
+    Names,
+    Owner,
+    Paths,
+    Positive,
+    Share,
+    Template,
+    Text,
+    TimeZone,
+    Values,
+    Weights,
 )
 
-
-WEIGHTS = "a table of tasks with weights, as in {bbh = 2, mmlu = 1}, or a list of tasks"
-Weights = Annotated[
-    Annotated[dict[str, Positive], Field(min_length=1)]
-    | Annotated[tuple[str, ...], Field(strict=False, min_length=1)],
-    Field(union_mode="left_to_right"),
-]
-AMOUNTS = "a table of sources, each with a share between 0 and 1 or a number of examples from 2"
-Amounts = Annotated[dict[str, int | float], AfterValidator(_amounts)]
 _BUDGETS = ("size", "fraction", "tokens")
-VALUES = 'a table of fields, each with a list of values, as in {language = ["en"]}'
-# Strict members: 1 is neither 1.0 nor true.
-Values = Annotated[
-    dict[Text, Annotated[tuple[str | int | float | bool, ...], Field(strict=False, min_length=1)]],
-    AfterValidator(_plain_values),
-]
 
 
 class _Table(BaseModel):
@@ -599,141 +473,3 @@ def load_settings(path: Path) -> Settings:
         return Settings.model_validate(document)
     except ValidationError as error:
         raise invalid_settings(path.name, document, Settings, error) from None
-
-
-def _canonical(**values: object) -> str:
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _with_vectors(field: str | None) -> dict[str, str]:
-    return {} if field is None else {"field": field}
-
-
-def pool_part(settings: Settings) -> str:
-    """What decides the densities, beside the vectors."""
-    return _canonical(kernel_radius=settings.pool.kernel_radius)
-
-
-def index_part(settings: Settings) -> str:
-    """What decides the search index, beside the vectors."""
-    if settings.pool.index != "auto":
-        return _canonical(index=settings.pool.index)
-    return _canonical(index="auto", expected_queries=settings.pool.expected_queries)
-
-
-def corpus_limits(settings: Settings, source: str) -> tuple[int, float]:
-    """(max_chars, max_quarantined) of ``source``: its own where written, else those of [corpus]."""
-    own, default = settings.sources.get(source, SourceSettings()), settings.corpus
-    chars = default.max_chars if own.max_chars is None else own.max_chars
-    share = default.max_quarantined if own.max_quarantined is None else own.max_quarantined
-    return chars, share
-
-
-def column_values(settings: Settings, source: str) -> dict[str, dict[str, tuple]]:
-    """ "keep" and "drop" of ``source``, as far as there are any: its own where written, else those of [corpus]."""
-    own = settings.sources.get(source, SourceSettings())
-    tables = {
-        name: getattr(own if name in own.model_fields_set else settings.corpus, name) for name in _FILTERS
-    }
-    return {name: table for name, table in tables.items() if table}
-
-
-_FILTERS = ("keep", "drop")
-
-
-def _chat_template(settings: Settings, own: Iterable[str | None], fingerprint: str | None) -> dict[str, Any]:
-    """What decides the texts of chats where one of the templates ``own`` is not given."""
-    name = settings.corpus.chat_template
-    if name is None or None not in own:
-        return {}
-    return {"chat_template": name, "chat_template_hash": fingerprint and fingerprint[:12]}
-
-
-def corpus_part(
-    settings: Settings,
-    source: str,
-    test_sets: Mapping[str, str] | None = None,
-    chat_template: str | None = None,
-) -> str:
-    """What decides which records ``source`` gives, beside its files.
-
-    ``test_sets`` are the versions of the test sets of [exclude.X] that there are; for ``chat_template`` see
-    ``ChatTemplate.fingerprint``.
-    """
-    max_chars, max_quarantined = corpus_limits(settings, source)
-    text = settings.sources.get(source, SourceSettings()).text
-    excluded = {
-        name: [version[:12], settings.exclude[name].text] for name, version in (test_sets or {}).items()
-    }
-    templates = [text, *(own for _, own in excluded.values())]
-    return _canonical(
-        text=text,
-        max_chars=max_chars,
-        max_quarantined=max_quarantined,
-        **_with_vectors(settings.vector_field),
-        **_chat_template(settings, templates, chat_template),
-        **column_values(settings, source),
-        **({"exclude": excluded} if excluded else {}),
-    )
-
-
-def query_part(settings: Settings, task: str, chat_template: str | None = None) -> str:
-    """What decides the query records of ``task``, beside its files; see ``ChatTemplate.fingerprint``."""
-    text, field = settings.resolved_task(task).text, settings.for_task(task).encoder.vector_field
-    more = _with_vectors(field) | _chat_template(settings, [text], chat_template)
-    return _canonical(text=text, max_chars=settings.corpus.max_chars, **more)
-
-
-def solver_part(
-    settings: Settings, task: str, tokenizer: str | None = None, test_set: str | None = None
-) -> str:
-    """What decides the probabilities of ``task``. The amount counts only where alpha = "auto" follows it.
-
-    ``tokenizer`` identifies that of the task, ``test_set`` is the version of its test set, as far as there are any.
-    """
-    resolved = settings.resolved_task(task)
-    names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
-    if resolved.alpha == "auto":
-        names += ["size", "fraction", "with_replacement"]
-    follows = resolved.alpha == "auto" and resolved.tokens is not None
-    more = {"tokens": resolved.tokens, "tokenizer": tokenizer} if follows else {}
-    if resolved.leaks == "drop":
-        leaks = {"leaks": "drop", "leak_distance": resolved.leak_distance, "test_set": _short(test_set)}
-        more |= {name: value for name, value in leaks.items() if value}
-    # What size = "auto" stands for is found together with the probabilities.
-    return _canonical(
-        **{name: getattr(resolved, name) for name in names}, auto_size=resolved.size == "auto", **more
-    )
-
-
-def mixture_part(settings: Settings, mixture: str, tokenizer: str | None = None) -> str:
-    """What decides what is drawn for ``mixture``, beside the probabilities; ``tokenizer`` identifies its tokenizer."""
-    own = settings.mixtures[mixture]
-    amount = {"size": own.size} if own.tokens is None else {"tokens": own.tokens}
-    counted = {"tokenizer": tokenizer} if tokenizer else {}
-    return _canonical(tasks=own.weights, **amount, epochs=own.epochs, seed=own.seed, **counted)
-
-
-def _short(version: str | None) -> str | None:
-    return version and version[:12]
-
-
-def draw_part(
-    settings: Settings, task: str, redraws: int = 0, test_set: str | None = None, tokenizer: str | None = None
-) -> str:
-    """What decides which examples are drawn for ``task``, beside the probabilities, and what they are checked for.
-
-    See ``redraws``; ``test_set`` and ``tokenizer`` as in ``solver_part``.
-    """
-    resolved = settings.resolved_task(task)
-    names = ["size", "fraction", "with_replacement", "epochs", "seed"]
-    again = {"redraws": redraws} if redraws else {}
-    checked = {"test_set": _short(test_set)} if test_set else {}
-    if resolved.leaks == "allow":
-        checked["leaks"] = "allow"
-    elif resolved.leaks == "flag" and resolved.leak_distance:
-        checked["leak_distance"] = resolved.leak_distance
-    kept = {name: getattr(resolved, name) for name in ("tokens", "caps", "floors", "min_per_query")}
-    kept["tokenizer"] = tokenizer
-    written = {name: value for name, value in kept.items() if value}
-    return _canonical(**{name: getattr(resolved, name) for name in names}, **again, **checked, **written)

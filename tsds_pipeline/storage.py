@@ -6,28 +6,25 @@ last: nothing half-written is ever visible, and a table always names payloads th
 stores what, and when it is stale, is not here (``stages``, ``orchestration``).
 """
 
-import hashlib
 import json
-import math
 import os
 import secrets
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.seals import UNSEALED, seal, sealed_digest
 
 SUFFIX = ".parquet"
 _METADATA_KEY = "tsds"
-_VECTOR_DECIMALS = 5
-_SIGNIFICANT_BITS = 24
 # Of a table that is written as it is read.
 _ROWS_AT_A_TIME = 2**14
 
@@ -50,6 +47,10 @@ class Header:
     """Figures for people. They decide nothing."""
     payloads: dict[str, str] = field(default_factory=dict)
     """File name of each payload, beside the table."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """BLAKE2b hash of each payload's file, by name of the payload."""
+    seal: str = UNSEALED
+    """That of the table's file, see ``seals``."""
 
 
 @dataclass(frozen=True)
@@ -134,27 +135,29 @@ def artifact_path(base: Path, asset: str, partition: str | None = None) -> Path:
 def write_artifact(path: Path, draft: Draft) -> Artifact:
     """Store ``draft`` under ``path``, payloads first, and drop the payloads of what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = {}
+    names, checksums = {}, {}
     for name, payload in draft.payloads.items():
         extension, writer = _payload_writer(payload)
         names[name] = f"{path.stem}.{name}-{draft.header.version[:16]}{extension}"
         write_atomically(path.with_name(names[name]), writer)
-    header = Header(**{**asdict(draft.header), "payloads": names})
-    write_atomically(path, lambda p: _write_frame(p, draft.frame, header))
+        with path.with_name(names[name]).open("rb") as file:
+            checksums[name] = sealed_digest(file)
+    header = replace(draft.header, payloads=names, checksums=checksums)
+    made = write_table(path, lambda p: _write_frame(p, draft.frame, header))
     if draft.reads is not None:
         draft.reads.cleanup()
     for stale in path.parent.glob(f"{path.stem}.*-*"):
         if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
             stale.unlink(missing_ok=True)
-    _end_attempt(path, stands_in=header.problem is not None)
-    return Artifact(path, header)
+    return made
 
 
-def _write_frame(path: Path, frame: pl.DataFrame | pl.LazyFrame, header: Header) -> None:
+def _write_frame(path: Path, frame: pl.DataFrame | pl.LazyFrame, header: Header) -> Header:
     if isinstance(frame, pl.LazyFrame):
         frame.sink_parquet(path, metadata=file_metadata(header), row_group_size=_ROWS_AT_A_TIME)
     else:
         frame.write_parquet(path, metadata=file_metadata(header))
+    return header
 
 
 def count_rows(frame: pl.DataFrame | pl.LazyFrame) -> int:
@@ -168,14 +171,20 @@ def write_table(path: Path, writer: Callable[[Path], Header]) -> Artifact:
     For what is too large for a :class:`Draft`. The file has ``file_metadata`` of the header.
     """
     found: list[Header] = []
-    write_atomically(path, lambda temporary: found.append(writer(temporary)))
-    _end_attempt(path, stands_in=False)
+
+    def write(temporary: Path) -> None:
+        header = writer(temporary)
+        found.append(replace(header, seal=seal(temporary)))
+
+    write_atomically(path, write)
+    _end_attempt(path, stands_in=found[0].problem is not None)
     return Artifact(path, found[0])
 
 
 def file_metadata(header: Header) -> dict[str, str]:
-    """The metadata of a Parquet file with this ``header``."""
-    return {_METADATA_KEY: json.dumps(asdict(header), ensure_ascii=False, sort_keys=True)}
+    """The metadata of a Parquet file with this ``header``, to be sealed."""
+    fields = asdict(replace(header, seal=UNSEALED))
+    return {_METADATA_KEY: json.dumps(fields, ensure_ascii=False, sort_keys=True)}
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -198,6 +207,30 @@ def find_artifact(path: Path) -> Artifact | None:
     except (FileNotFoundError, TsdsError):
         return None
     return artifact if all(file.is_file() for file in artifact.files) else None
+
+
+def damage_of(path: Path, digest: Callable[[Path], str]) -> str | None:
+    """Why the artifact at ``path`` is not what was written; None where it is, or there is none.
+
+    ``digest`` gives the ``sealed_digest`` of a file. What older versions wrote without checksums passes as sound.
+    """
+    try:
+        artifact = read_artifact(path)
+        if (said := artifact.header.seal) != UNSEALED and digest(path) != said:
+            return f"{path}: its bytes are not those that were written"
+        for name, file in artifact.header.payloads.items():
+            beside, said = path.with_name(file), artifact.header.checksums.get(name)
+            if not beside.is_file():
+                return f"{beside}: is gone"
+            if said and digest(beside) != said:
+                return f"{beside}: its bytes are not those that were written"
+    except FileNotFoundError:
+        return None
+    except TsdsError as error:
+        return str(error).partition("; delete it")[0]
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror or error})"
+    return None
 
 
 @dataclass(frozen=True)
@@ -271,146 +304,6 @@ def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def content_hash(*parts: Any) -> str:
-    """Hash (32 hex characters) of strings, tables and arrays; computed numbers count after rounding.
-
-    float64 columns count with 24 significant bits (about 7 digits), float32 arrays (vectors) with 5
-    decimals, so that a different summation order in a library does not look like a different result.
-    """
-    digest = _Digest()
-    for part in parts:
-        for chunk in _chunks(part):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-class TableHash:
-    """The :func:`content_hash` of a table that comes in parts, a part in memory at a time.
-
-    The hash goes column by column, and the parts hold a piece of each: the pieces wait in files in ``folder``.
-    """
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._streams: list[tuple[Path, _Stream]] = []
-
-    def add(self, part: pl.DataFrame) -> None:
-        """The next rows; each part has the same columns."""
-        streams = [stream for column in part for stream in _column_streams(column, named=True)]
-        if not self._streams:
-            self._streams = [(self._folder / f"stream-{n:03}", stream) for n, stream in enumerate(streams)]
-        for (path, _), stream in zip(self._streams, streams, strict=True):
-            if stream.kind != _NAME:
-                with path.open("ab") as file:
-                    file.writelines(stream.pieces)
-
-    def hexdigest(self) -> str:
-        """The hash of all parts; what waited for it is deleted."""
-        digest = _Digest()
-        for path, stream in self._streams:
-            if stream.kind == _NAME:
-                digest.update(*stream.pieces)
-                continue
-            with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                if stream.kind == _MASK and not any(
-                    1 in piece for piece in _read_from_start(file, _BLOCK_BYTES)
-                ):
-                    digest.update(b"")
-                elif stream.kind == _BLOCKS:
-                    for block in _read_from_start(file, stream.block):
-                        digest.update(block)
-                else:
-                    digest.begin(size)
-                    for piece in _read_from_start(file, _BLOCK_BYTES):
-                        digest.go_on(piece)
-            path.unlink()
-        return digest.hexdigest()
-
-
-class _Digest:
-    """A hash over chunks, each after its length."""
-
-    def __init__(self):
-        self._hash = hashlib.blake2b(digest_size=16)
-        self.go_on, self.hexdigest = self._hash.update, self._hash.hexdigest
-
-    def begin(self, size: int) -> None:
-        self._hash.update(size.to_bytes(8, "little"))
-
-    def update(self, chunk: bytes) -> None:
-        self.begin(len(chunk))
-        self.go_on(chunk)
-
-
-_BLOCK_BYTES = 2**24
-# What becomes of a stream of pieces: a chunk that is the same in every part of a table, one chunk of all pieces,
-# the same unless all are zero, or chunks of ``block`` bytes.
-_NAME, _WHOLE, _MASK, _BLOCKS = range(4)
-
-
-class _Stream(NamedTuple):
-    kind: int
-    pieces: Iterable[bytes]
-    block: int = 0
-
-
-def _chunks(part: Any) -> Iterable[bytes]:
-    if isinstance(part, pl.DataFrame):
-        for column in part:
-            for stream in _column_streams(column, named=True):
-                for piece in stream.pieces:
-                    yield b"" if stream.kind == _MASK and 1 not in piece else piece
-    elif isinstance(part, np.ndarray):
-        yield f"{part.dtype.str}{part.shape}".encode()
-        yield from _array_stream(part).pieces
-    else:
-        yield json.dumps(part, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _column_streams(column: pl.Series, named: bool = False) -> Iterable[_Stream]:
-    if named:
-        yield _Stream(_NAME, [f"{column.name}:{column.dtype}".encode()])
-    yield _Stream(_MASK, [column.is_null().to_numpy().tobytes()])
-    dtype = column.dtype
-    if dtype == pl.String:
-        column = column.fill_null("")
-        yield _Stream(_WHOLE, [column.str.len_bytes().to_numpy().tobytes()])
-        yield _Stream(_WHOLE, ["".join(column.to_list()).encode()])
-    elif isinstance(dtype, pl.Struct):
-        for name in [f.name for f in dtype.fields]:
-            yield from _column_streams(column.struct.field(name))
-    elif isinstance(dtype, pl.Array):
-        yield _array_stream(column.to_numpy())
-    elif isinstance(dtype, pl.List):
-        yield _Stream(_WHOLE, [column.list.len().fill_null(0).to_numpy().tobytes()])
-        yield from _column_streams(column.explode(empty_as_null=False, keep_nulls=False))
-    else:
-        yield _array_stream(column.to_numpy())
-
-
-def _array_stream(array: np.ndarray) -> _Stream:
-    width = math.prod(array.shape[1:])
-    rows = max(1, _BLOCK_BYTES // max(1, width * array.itemsize))
-    pieces = (_rounded(array[start : start + rows]).tobytes() for start in range(0, len(array), rows))
-    return _Stream(_BLOCKS, pieces, rows * width * _rounded(array[:0]).itemsize)
-
-
-def _read_from_start(file: BinaryIO, size: int) -> Iterator[bytes]:
-    file.seek(0)
-    while block := file.read(size):
-        yield block
-
-
-def _rounded(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.float32:
-        return np.round(array.astype(np.float64), _VECTOR_DECIMALS) + 0.0
-    if array.dtype == np.float64:
-        mantissa, exponent = np.frexp(array)
-        return np.ldexp(np.round(np.ldexp(mantissa, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS) + 0.0
-    return np.ascontiguousarray(array)
 
 
 def _payload_writer(payload: Any) -> tuple[str, Callable[[Path], Any]]:

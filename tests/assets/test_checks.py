@@ -322,7 +322,7 @@ def test_texts_of_the_test_set(project):
     event = last_result(project, "sampled_subset|t0", "no_query_text")
     assert (event.passed, event.severity) == (False, ERROR)
     assert figures(event) == {"left_out": 0, "with_query_text": 0, "with_test_text": 2}
-    assert event.description.startswith("2 examples have the text of a test record (")
+    assert event.description.startswith("2 examples with the text of a test record (")
     assert all(f"{row['source']}: {row['id']}" in event.description for row in chosen.to_dicts())
     manifest = json.loads((project / "exports" / "t0" / "manifest.json").read_text())
     assert manifest["failed_checks"] == {"no_query_text": event.description}

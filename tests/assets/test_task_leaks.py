@@ -62,9 +62,9 @@ def test_leaks_are_flagged_or_dropped_in_a_plan_that_is_solved_without_them(leak
     assert leaks_of(root) == {name: (*why, False) for name, why in everything.items()}
     problem = load_result(root, "sampled_subset", "t0").header.notes["failed_checks"]["no_query_text"]
     for part in (
-        "1 examples are within leak_distance of a query record (s1: near-query)",
-        "1 examples have the text of a test record (s1: same-test)",
-        "1 examples have 13 words in a row of a test record (s1: piece)",
+        "1 example within leak_distance of a query record (s1: near-query)",
+        "1 example with the text of a test record (s1: same-test)",
+        "1 example with 13 words in a row of a test record (s1: piece)",
         "storage/leaks/t0.parquet lists them",
     ):
         assert part in problem

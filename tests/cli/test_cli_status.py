@@ -82,7 +82,7 @@ def test_failed_checks_that_stop_nothing_are_told(done):
     append_records(done / "sources" / "s0.jsonl", [{**query, "id": "leak"}])
     with (done / "tsds.toml").open("a") as file:
         file.write("[tasks.t0]\nsize = 44\n")
-    told = "sampled_subset[t0]: check no_query_text: 1 examples have the text of a query record (s0: leak)"
+    told = "sampled_subset[t0]: check no_query_text: 1 example with the text of a query record (s0: leak)"
     for command in ("refresh", "status"):
         result = tsds("-p", done, command)
         assert result.exit_code == 0, result.output

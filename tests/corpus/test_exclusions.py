@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from tsds_pipeline.corpus import ColumnFilter, TestSet, quarantine_problem, read_source
+from tsds_pipeline.corpus.exclusions import field_that_none_has
 
 LONG = " ".join(f"word{i}" for i in range(20))
 
@@ -100,3 +101,22 @@ def test_what_a_test_set_knows_goes_with_all_its_copies(write):
         ("b", 2, "exclude.mine", whole, "what is IT"),
     ]
     assert found.read == 4
+
+
+@pytest.mark.parametrize(
+    ("keep", "drop", "name"),
+    [
+        ({"lnag": ["en"]}, {}, "lnag"),
+        ({"lang": ["fr"]}, {}, None),
+        ({"lang": ["en"]}, {}, None),
+        ({}, {"lnag": [""]}, None),
+        ({"lnag": ["en"]}, {"lang": ["en"]}, "lnag"),
+    ],
+)
+def test_a_field_that_none_has(write, keep, drop, name):
+    path = write("a.jsonl", [{"text": "a", "lang": "en"}, {"text": "b", "lang": "de"}])
+    rules = {"template": None, "max_chars": 9, "vector_field": None, "wanted": ColumnFilter(keep, drop)}
+    found = read_source([path], **rules)
+    assert field_that_none_has(found.excluded, found.read) == name
+    empty = read_source([], **rules)
+    assert field_that_none_has(empty.excluded, empty.read) is None

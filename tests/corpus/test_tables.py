@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus import ColumnFilter, TestSet, read_source, tables
-from tsds_pipeline.storage import content_hash
 
 RANDOM = random.Random(0)
 ROWS = [

@@ -12,6 +12,7 @@ from tests.projects import (
 )
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
+from tsds_pipeline.storage import read_artifact
 
 RULES = """
 [corpus]
@@ -73,3 +74,18 @@ def test_a_test_set_that_cannot_be_read_stops_every_source(tmp_path):
     (tmp_path / "tests" / "a.jsonl").unlink()
     problems = observe(Project.load(tmp_path)).scan.all_problems()
     assert any("[exclude.tests] path: no file" in problem for problem in problems)
+
+
+def test_keep_with_a_field_that_nobody_has_is_a_mistake(tmp_path):
+    make_project(tmp_path, sources=1, tasks=1, n=12)
+    made(refreshed(tmp_path, nodes=["candidate_corpus|s0"]))
+    before, settings = corpora(tmp_path), tmp_path / "tsds.toml"
+    settings.write_text(settings.read_text() + '[sources.s0]\nkeep = {lable = ["l1"]}\n')
+    refreshed(tmp_path, nodes=["candidate_corpus|s0"])
+    problem = read_artifact(tmp_path / "storage" / "candidate_corpus" / "s0.parquet").header.problem
+    assert problem.startswith(
+        'source "s0": none of its 12 records has anything in the field "lable" that keep names'
+    )
+    assert problem.endswith("(its last good content, 12 records, stays in use)")
+    assert corpora(tmp_path)["s0"].equals(before["s0"])
+    assert len(excluded(tmp_path, "s0")) == 12

@@ -89,12 +89,18 @@ def test_an_instance_that_cannot_be_opened(root, home, monkeypatch):
     project = given(monkeypatch, root, home)
     database = "{storage: {postgres: {postgres_db: {hostname: {env: NO_SUCH}, username: a, db_name: b}}}}"
     (home / "dagster.yaml").write_text(database)
-    with pytest.raises(
-        TsdsError, match=r"home: that instance cannot be opened: .*: mend it, or unset DAGSTER_HOME"
-    ), project_instance(project):
+    with (
+        pytest.raises(
+            TsdsError, match=r"home: that instance cannot be opened: .*: mend it, or unset DAGSTER_HOME"
+        ),
+        project_instance(project),
+    ):
         pass
     (home / "dagster.yaml").unlink()
-    with pytest.raises(TsdsError, match=r"DAGSTER_HOME=.*home: no dagster.yaml there"), project_instance(project):
+    with (
+        pytest.raises(TsdsError, match=r"DAGSTER_HOME=.*home: no dagster.yaml there"),
+        project_instance(project),
+    ):
         pass
 
 

@@ -52,7 +52,7 @@ def bytes_of(root, *folders):
         path.relative_to(root): path.read_bytes()
         for folder in folders
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".damaged" and path.name != "result-hashes.json"
     }
 
 

@@ -54,7 +54,7 @@ def backfill(server) -> Backfill:
     server.wait_for(server.is_at_rest, "rest")
     before, exports = server.runs(), _times(server.root / "exports")
     started = server.backfill(["strings"])
-    server.wait_for(lambda: server.is_finished(started), "the backfill", 300)
+    server.wait_for(lambda: server.is_finished(started), "the backfill", 900)
     after = _times(server.root / "exports")
     exported = {path.parent.name for path in after if exports.get(path) != after[path]}
     return Backfill(started, "strings", materialized(server.made_after(before)), exported)

@@ -64,7 +64,7 @@ def test_ten_tasks_in_one_backfill_respect_the_limits(ten_tasks):
     tasks = [f"t{i}" for i in range(10)]
     before = ten_tasks.runs()
     started = ten_tasks.backfill(tasks)
-    ten_tasks.wait_for(lambda: ten_tasks.is_finished(started), "the backfill", 400)
+    ten_tasks.wait_for(lambda: ten_tasks.is_finished(started), "the backfill", 1200)
     runs = ten_tasks.made_after(before)
     assert materialized(runs) == nodes_of(ten_tasks.root, *tasks)
     assert overlap([(run["startTime"], run["endTime"]) for run in runs]) <= limit

@@ -10,6 +10,7 @@ import polars as pl
 
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus import (
     ColumnFilter,
     SourceRecords,
@@ -19,6 +20,7 @@ from tsds_pipeline.corpus import (
     read_source,
     read_test_set,
 )
+from tsds_pipeline.corpus.exclusions import field_that_none_has
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import chat_template, stored
 from tsds_pipeline.node_names import split_name
@@ -26,21 +28,14 @@ from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.provenance import require_same_versions
-from tsds_pipeline.settings import column_values, corpus_limits
+from tsds_pipeline.settings_parts import column_values, corpus_limits
 from tsds_pipeline.stages.densities import kernel_densities, near_duplicates, summarize_pool
 from tsds_pipeline.stages.gradient_warmup import stored_warmup, train_adapters
 from tsds_pipeline.stages.index import build_index, index_factory, open_index
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.pool_map import map_pool
 from tsds_pipeline.status import FRESH
-from tsds_pipeline.storage import (
-    Artifact,
-    Draft,
-    artifact_path,
-    content_hash,
-    count_rows,
-    write_atomically,
-)
+from tsds_pipeline.storage import Artifact, Draft, artifact_path, count_rows, write_atomically
 
 _asset = partial(pipeline_asset, group_name="candidates")
 EVERY_SOURCE = dg.AllPartitionMapping()
@@ -110,6 +105,11 @@ def _read(stage: Stage, source: str) -> SourceRecords:
     write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
     excluded = artifact_path(stage.observed.project.storage, "excluded", source)
     write_atomically(excluded, records.excluded.write_parquet)
+    if name := field_that_none_has(records.excluded, records.read):
+        raise TsdsError(
+            f'source "{source}": none of its {records.read:,} records has anything in the field "{name}" that keep '
+            f"names: correct it in [corpus] or [sources.{source}] (keep = {{}} there takes all)"
+        )
     return records
 
 

@@ -4,6 +4,7 @@ The figures are computed in ``stages`` and ``core``. What fails a blocking check
 """
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import dagster as dg
@@ -120,9 +121,16 @@ _CHECKS = {
     "training_mixture": [
         _Check(
             "no_example_twice",
-            "No epoch of the mixture has an example twice, whichever tasks want it. Where one has, please report it.",
+            "No epoch of the mixture has an example twice, whichever tasks want it. Where one has, delete its "
+            "file in storage/training_mixture, then refresh.",
             blocking=True,
-        )
+        ),
+        _Check(
+            "no_query_text",
+            "No example has the text of a query or of a test record of one of the mixture's tasks, nor 13 words in a "
+            "row of one, nor is one within leak_distance. Where one is, remove it from the sources, or set "
+            'leaks = "drop" for all tasks of the mixture, or "allow" if that is meant; then refresh.',
+        ),
     ],
 }
 
@@ -282,7 +290,11 @@ def sample_size(task: str, sample: pl.DataFrame, settings: ResolvedTask, size: i
 def no_example_twice(mixture: pl.DataFrame) -> dg.AssetCheckResult:
     """Of a mixture."""
     repeated = repetitions(mixture)
-    problem = f"{repeated:,} rows are twice in an epoch: please report it" if repeated else None
+    problem = (
+        f"{repeated:,} rows are twice in an epoch: delete its file in storage/training_mixture {_AGAIN}"
+        if repeated
+        else None
+    )
     return result("no_example_twice", problem, rows=len(mixture), repeated=repeated)
 
 
@@ -291,10 +303,7 @@ def no_query_text(task: str, leaks: pl.DataFrame, unread: str | None) -> dg.Asse
     problems = [f"the test set could not be read: {unread}"] if unread else []
     drawn = leaks.filter(~pl.col("dropped"))
     figures = {f"with_{kind}_text": drawn.filter(of=kind).height for kind in ("query", "test")}
-    for (kind, why), found in drawn.sort("of", "why").group_by("of", "why", maintain_order=True):
-        what = _LEAKS[why].format(kind=kind)
-        named = ", ".join(f"{source}: {i}" for source, i in found.select("source", "id").head(_NAMED).rows())
-        problems.append(f"{len(found):,} examples {what} ({named})")
+    problems += _told(drawn)
     if len(drawn):
         problems[-1] += (
             f': storage/leaks/{task}.parquet lists them; leaks = "drop" in [tasks.{task}] leaves them out, or remove '
@@ -303,8 +312,31 @@ def no_query_text(task: str, leaks: pl.DataFrame, unread: str | None) -> dg.Asse
     return result("no_query_text", "; ".join(problems) or None, **figures, left_out=leaks["dropped"].sum())
 
 
+def no_query_text_in_mixture(
+    leaks: Mapping[str, pl.DataFrame], unread: Mapping[str, str]
+) -> dg.AssetCheckResult:
+    """Of a mixture: ``leaks`` and ``unread`` as for a sample, by task."""
+    problems = [f"task {task}: the test set could not be read: {why}" for task, why in unread.items()]
+    problems += [f"task {task}: {told}" for task, table in leaks.items() for told in _told(table)]
+    figures = {f"leaks_{task}": len(table) for task, table in leaks.items()}
+    if any(figures.values()):
+        problems[-1] += ': set leaks = "drop" for all tasks of the mixture, or remove them from the sources'
+    return result("no_query_text", "; ".join(problems) or None, **figures)
+
+
+def _told(leaks: pl.DataFrame) -> list[str]:
+    """What ``leaks`` are, by whose and why."""
+    told = []
+    for (kind, why), found in leaks.sort("of", "why").group_by("of", "why", maintain_order=True):
+        named = ", ".join(f"{source}: {i}" for source, i in found.select("source", "id").head(_NAMED).rows())
+        told.append(
+            f"{len(found):,} example{'s' * (len(found) > 1)} {_LEAKS[why].format(kind=kind)} ({named})"
+        )
+    return told
+
+
 _LEAKS = {
-    "text": "have the text of a {kind} record",
-    "piece": "have 13 words in a row of a {kind} record",
-    "distance": "are within leak_distance of a {kind} record",
+    "text": "with the text of a {kind} record",
+    "piece": "with 13 words in a row of a {kind} record",
+    "distance": "within leak_distance of a {kind} record",
 }

@@ -9,7 +9,8 @@ import dagster as dg
 import polars as pl
 
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
-from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of, texts_of_test_set
+from tsds_pipeline.assets.tasks import EVERY_SOURCE, corpora_of
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.core.baselines import METHODS
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import describe, stored
@@ -31,10 +32,10 @@ from tsds_pipeline.stages.comparison import (
     verdict_table,
 )
 from tsds_pipeline.stages.history import History
-from tsds_pipeline.stages.leaks import read_leaks, without_leaks
+from tsds_pipeline.stages.leaks import read_leaks, texts_of_test_set, without_leaks
 from tsds_pipeline.stages.pool import open_pool
 from tsds_pipeline.stages.pool_map import PoolMap
-from tsds_pipeline.storage import Artifact, content_hash
+from tsds_pipeline.storage import Artifact
 from tsds_pipeline.summary import StoredVectors
 
 REPORTED = (OWN, "top_k", "random")
@@ -185,7 +186,7 @@ def _comparison(
 
 
 def _held_back(stage: Stage, task: str) -> HeldBackTexts:
-    return HeldBackTexts(texts_of_test_set(stage, task))
+    return HeldBackTexts(texts_of_test_set(stage.observed, task))
 
 
 def _require_current(stage: Stage, made_from: Mapping[str, Artifact]) -> None:

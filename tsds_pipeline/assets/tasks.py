@@ -10,10 +10,9 @@ import polars as pl
 
 from tsds_pipeline.assets import checks
 from tsds_pipeline.assets.stage import Stage, pipeline_asset
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.core.transport import rounded_down
-from tsds_pipeline.corpus import read_queries, read_test_set
-from tsds_pipeline.encoders import embed
-from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
+from tsds_pipeline.corpus import read_queries
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, chat_template
@@ -22,20 +21,17 @@ from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.export import export_sample, manifest
-from tsds_pipeline.stages.gradient_warmup import encoder_of
 from tsds_pipeline.stages.index import open_index
+from tsds_pipeline.stages.leaks import SCHEMA as LEAKS
 from tsds_pipeline.stages.leaks import (
-    QUERY,
-    TEST,
-    Guard,
-    HeldBack,
+    guard_of,
+    held_back_records,
     leak_table,
     read_leaks,
     solve_without_leaks,
     without_leaks,
     write_leaks,
 )
-from tsds_pipeline.stages.leaks import SCHEMA as LEAKS
 from tsds_pipeline.stages.neighbors import query_neighbors as nearest_candidates
 from tsds_pipeline.stages.neighbors import recall
 from tsds_pipeline.stages.pool import made_node, open_pool, stored_parts
@@ -57,7 +53,7 @@ from tsds_pipeline.stages.sample import (
     with_records,
 )
 from tsds_pipeline.stages.token_budget import CandidateTokens, bought
-from tsds_pipeline.storage import Artifact, Draft, content_hash
+from tsds_pipeline.storage import Artifact, Draft
 from tsds_pipeline.summary import StoredVectors
 
 _asset = partial(pipeline_asset, group_name="tasks")
@@ -161,7 +157,8 @@ def selection_probabilities(
         corpora = corpora_of(stage.observed, task, made_from)
         solve = partial(solve_task, task, settings, tokens=_tokens(stage, task, corpora))
         if settings.leaks == "drop":
-            guard = _guard(stage, task, query_examples, query_embeddings, _test_records(stage, task))
+            tests = held_back_records(stage.observed, task)
+            guard = guard_of(stage.observed, task, query_examples, query_embeddings, tests)
             solved, pool, leaks = solve_without_leaks(solve, pool, guard, corpora)
         else:
             solved, leaks = solve(pool), None
@@ -291,55 +288,14 @@ def _leaks_of(
         found = examples.clear()
     else:
         try:
-            tests = _test_records(stage, task)
+            tests = held_back_records(stage.observed, task)
         except TsdsError as error:
             unread = str(error)
-        guard = _guard(stage, task, queries, query_vectors, tests)
+        guard = guard_of(stage.observed, task, queries, query_vectors, tests)
         found = guard.leaks(examples, lambda: StoredVectors(stage.project).of(examples))
     table = pl.DataFrame(schema=LEAKS) if found.is_empty() else leak_table(found, examples, dropped=False)
     write_leaks(project, task, table)
     return table, unread
-
-
-def _guard(
-    stage: Stage, task: str, queries: Artifact, query_vectors: Artifact, tests: pl.DataFrame | None
-) -> Guard:
-    """What the examples of ``task`` must not give away; test records are embedded only where distance counts."""
-    distance = stage.settings.resolved_task(task).leak_distance
-    held_back = [HeldBack.of(QUERY, queries.frame, query_vectors.vectors)]
-    if tests is not None and not tests.is_empty():
-        vectors = None
-        if distance is not None:
-            encoder = encoder_of(stage.project, "candidate")
-            storage = stage.project.storage / EMBEDDINGS
-            vectors = embed(tests, encoder, storage, f"test set of {task}").vectors
-        held_back.append(HeldBack.of(TEST, tests, vectors))
-    return Guard(held_back, distance)
-
-
-def _test_records(stage: Stage, task: str) -> pl.DataFrame | None:
-    """The task's test set, if it has one, with the vectors that are given and count; TsdsError if it is unreadable."""
-    files, settings = stage.observed.scan.tests.get(task), stage.settings
-    if files is None:
-        return None
-    resolved = settings.resolved_task(task)
-    return read_test_set(
-        files.require(),
-        template=resolved.text,
-        max_chars=settings.corpus.max_chars,
-        vector_field=None if resolved.leak_distance is None else stage.project.settings.encoder.vector_field,
-        names=files.names,
-        chat_template=chat_template(stage.observed.project),
-    )
-
-
-def texts_of_test_set(stage: Stage, task: str) -> list[str]:
-    """The texts of the task's test set; none where it has none that can be read."""
-    try:
-        tests = _test_records(stage, task)
-    except TsdsError:
-        return []
-    return [] if tests is None else tests["text"].to_list()
 
 
 def corpora_of(observed: Observed, task: str, made: Mapping[str, Artifact]) -> dict[str, pl.LazyFrame]:

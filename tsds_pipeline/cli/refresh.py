@@ -59,6 +59,8 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         work.wait_for_runs(say)
         steps = _follow(work.nodes, work.steps())
     problems, hints = work.observed.problems, work.observed.scan.hints
+    for problem in work.damage.values():
+        complain("warning", f"{problem}: it was set aside and made again")
     _tell_failures(steps)
     _tell_warnings(project, steps)
     for kind, lines in (("problem", problems), ("hint", hints)):

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.corpus.chats import ROLES
 from tsds_pipeline.corpus.fields import CHATS, listed
 from tsds_pipeline.corpus.quarantine import BadRecord
 from tsds_pipeline.corpus.raw import json_name
 from tsds_pipeline.errors import TsdsError, printable
-from tsds_pipeline.storage import content_hash
+from tsds_pipeline.hub import model_files
 
 _FILE = "chat_template.jinja"
 _CONFIG = "tokenizer_config.json"
@@ -98,7 +99,9 @@ def load_chat_template(name: str, root: Path) -> ChatTemplate:
     path = (root / os.path.expanduser(name)).absolute()
     if name.endswith(".jinja"):
         return ChatTemplate(where, _read(where, path), _tokens(_config(where, path.parent)))
-    folder = path if path.is_dir() else _from_hub(where, name)
+    folder = path
+    if not path.is_dir():
+        folder = model_files(name, where, _REMEDY, needed=_CONFIG, only=(_FILE, _CONFIG))
     config = _config(where, folder)
     text = (
         _read(where, folder / _FILE) if (folder / _FILE).exists() else _default(config.get("chat_template"))
@@ -162,20 +165,3 @@ def _read(where: str, path: Path) -> str:
         raise TsdsError(f"{where}: {path} cannot be read: {error.strerror}: {_REMEDY}") from None
     except UnicodeDecodeError:
         raise TsdsError(f"{where}: {path} is not UTF-8: save it as UTF-8") from None
-
-
-def _from_hub(where: str, name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        try:
-            folder = Path(snapshot_download(name, local_files_only=True))
-            if (folder / _CONFIG).exists():
-                return folder
-        except LocalEntryNotFoundError:
-            pass
-        return Path(snapshot_download(name, allow_patterns=[_FILE, _CONFIG]))
-    except (HFValidationError, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TsdsError(f"{where} cannot be found: {_REMEDY} ({reason})") from None

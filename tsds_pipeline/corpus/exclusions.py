@@ -21,6 +21,7 @@ EXCLUDED_SCHEMA = {
     "excerpt": pl.String,
 }
 """``rule`` names the setting: "keep.language", "drop.license", "exclude.gsm8k"."""
+_NOTHING = "missing or empty"
 Values = Mapping[str, Sequence[str | int | float | bool]]
 
 
@@ -95,6 +96,15 @@ def split_by_test_sets(
     )
 
 
+def field_that_none_has(excluded: pl.DataFrame, read: int) -> str | None:
+    """The field that "keep" names and that is empty in all of the ``read`` records, which are ``excluded`` for it."""
+    rules = excluded["rule"].unique()
+    if len(excluded) < read or len(rules) != 1 or not excluded["reason"].str.ends_with(_NOTHING).all():
+        return None
+    kind, _, name = rules[0].partition(".")
+    return name if kind == "keep" else None
+
+
 def _texts(fields: dict[str, Any], name: str) -> Iterator[str]:
     try:
         value = found_value(fields, name)
@@ -108,5 +118,5 @@ def _texts(fields: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def _shown(values: Sequence[str]) -> str:
-    shown = ", ".join(f'"{excerpt_of(value)}"' if value else "missing or empty" for value in values[:3])
+    shown = ", ".join(f'"{excerpt_of(value)}"' if value else _NOTHING for value in values[:3])
     return shown or "an object"

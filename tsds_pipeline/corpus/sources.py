@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from tsds_pipeline.content_hashes import TableHash, content_hash
 from tsds_pipeline.corpus.chat_template import ChatTemplate
 from tsds_pipeline.corpus.exclusions import (
     EVERYTHING,
@@ -34,7 +35,6 @@ from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.corpus.vector_files import VectorFiles
 from tsds_pipeline.corpus.vectors import FieldVectors, Vectors
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.storage import TableHash, content_hash
 
 
 @dataclass(frozen=True)

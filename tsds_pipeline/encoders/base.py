@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -37,9 +38,33 @@ class Encoder(Protocol):
         ...
 
 
-def prefix_of(settings: EncoderSettings, role: Role) -> str:
-    """What stands before every text of this ``role``."""
-    return settings.query_prefix if role == "query" else settings.candidate_prefix
+class ModelEncoder:
+    """What encoders with a model of their own have in common."""
+
+    encoded_at_once = ENCODED_AT_ONCE
+
+    def __init__(self, settings: EncoderSettings, root: Path, role: Role):
+        """``root`` is what the path of a model folder is relative to."""
+        self._settings, self._root, self._role = settings, root, role
+        self._prefix = settings.query_prefix if role == "query" else settings.candidate_prefix
+
+    def _fingerprint(self, model: str, **own: object) -> str:
+        """``model`` identifies it; ``own`` is what else decides the vectors of this kind of encoder."""
+        settings = self._settings
+        prefix = {"prefix": self._prefix} if self._prefix else {}
+        return as_fingerprint(
+            kind=settings.kind,
+            model=model,
+            dtype=settings.dtype,
+            max_tokens=settings.max_tokens,
+            normalize=settings.normalize,
+            **prefix,
+            **own,
+        )
+
+    def advice(self, texts: int) -> str | None:
+        """Nothing is known to be faster."""
+        return None
 
 
 def as_fingerprint(**values: object) -> str:

@@ -13,31 +13,22 @@ Texts are taken as they are, without a chat template; an instruction can stand b
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsds_pipeline.encoders.base import ENCODED_AT_ONCE, Role, as_fingerprint, prefix_of, unit_rows
+from tsds_pipeline.encoders.base import ModelEncoder, unit_rows
 from tsds_pipeline.encoders.batches import batches, by_length
 from tsds_pipeline.encoders.causal_model import CausalModel, find_causal_model, load_causal_model
 from tsds_pipeline.encoders.models import Model
 from tsds_pipeline.progress import Progress
-from tsds_pipeline.settings import EncoderSettings
 
 if TYPE_CHECKING:
     import torch
 
 
-class CausalEncoder:
+class CausalEncoder(ModelEncoder):
     """Pooled hidden states of a causal language model, which is loaded at the first text."""
-
-    encoded_at_once = ENCODED_AT_ONCE
-
-    def __init__(self, settings: EncoderSettings, root: Path, role: Role):
-        """``root`` is what the path of a model folder is relative to."""
-        self._settings, self._root = settings, root
-        self._prefix = prefix_of(settings, role)
 
     @cached_property
     def _model(self) -> Model:
@@ -46,21 +37,7 @@ class CausalEncoder:
     @property
     def fingerprint(self) -> str:
         """Raises :class:`TsdsError` for a model that is not there."""
-        settings = self._settings
-        prefix = {"prefix": self._prefix} if self._prefix else {}
-        return as_fingerprint(
-            kind=settings.kind,
-            model=self._model.identity,
-            pooling=settings.pooling,
-            dtype=settings.dtype,
-            max_tokens=settings.max_tokens,
-            normalize=settings.normalize,
-            **prefix,
-        )
-
-    def advice(self, texts: int) -> str | None:
-        """Nothing is known to be faster here."""
-        return None
+        return self._fingerprint(self._model.identity, pooling=self._settings.pooling)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Vectors (n, hidden size) float32 in the order of ``texts``, of length 1 where ``normalize`` is set."""

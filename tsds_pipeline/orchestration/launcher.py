@@ -36,7 +36,9 @@ class CodeServerRunLauncher(DefaultRunLauncher):
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "no run of a code server")
         try:
-            answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=_PATIENCE)
+            answer = client.can_cancel_execution(
+                CanCancelExecutionRequest(run_id=run.run_id), timeout=_PATIENCE
+            )
         except DagsterUserCodeUnreachableError:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "its code server does not answer")
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:

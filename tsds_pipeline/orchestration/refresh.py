@@ -20,6 +20,7 @@ from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
+from tsds_pipeline.damage import find_damage, set_aside
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CHAINS,
@@ -85,6 +86,8 @@ class Refresh:
     ):
         self.observed: Observed = observe(project)
         self.nodes = wanted_nodes(self.observed, task, source) if nodes is None else list(nodes)
+        self.damage: dict[str, str] = {}
+        """What was wrong with stored results that ``steps`` set aside, by node."""
         self._from_scratch = from_scratch
         self._made_along: dict[str, Step] = {}
         self._stuck: set[str] = set()
@@ -97,6 +100,9 @@ class Refresh:
         """
         with nullcontext(instance) if instance else project_instance(self.observed.project) as instance:
             register(instance, self.observed)
+            storage = self.observed.project.storage
+            self.damage = find_damage(storage, self.nodes)
+            set_aside(storage, self.damage)
             runner = _Runner(instance, self.observed)
             versions = current_versions(self.nodes, self.observed)
             for node in self.nodes:

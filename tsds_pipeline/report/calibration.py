@@ -17,11 +17,11 @@ from tsds_pipeline.calibration.alpha import Sweep
 from tsds_pipeline.calibration.findings import Findings
 from tsds_pipeline.calibration.radius import RadiusFindings
 from tsds_pipeline.calibration.texts import LENGTHS
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.core.calibration import CAUGHT, CAUGHT_AT, MERGED, caught_within, share_below
 from tsds_pipeline.project import Project
 from tsds_pipeline.report import pictures
 from tsds_pipeline.report.pages import svg, write_page
-from tsds_pipeline.storage import content_hash
 from tsds_pipeline.wording import shortened
 
 if TYPE_CHECKING:

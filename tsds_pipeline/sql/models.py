@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 import tsds_pipeline
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings_errors import nearest
 from tsds_pipeline.sql.lineage import Select, parse_select
 from tsds_pipeline.sql.relations import RELATIONS
-from tsds_pipeline.storage import content_hash
 
 FOLDER = "dbt_like_sql"
 SHIPPED = Path(tsds_pipeline.__file__).parent.parent / FOLDER

@@ -7,7 +7,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ _FIGURES = (
     "size",
     "epochs",
     "seed",
+    "tokens",
+    "tokens_drawn",
     "redraws",
     "algorithm",
     "alpha",
@@ -50,32 +52,35 @@ class Part:
     types: Mapping[str, pl.DataType | None]
 
 
-def dataset_card(task: str, manifest: Mapping[str, Any], parts: Sequence[Part], sample: pl.DataFrame) -> str:
-    """The card of the export of ``task`` with this ``manifest``, of which ``parts`` are the configurations."""
+def dataset_card(name: str, manifest: Mapping[str, Any], parts: Sequence[Part], sample: pl.DataFrame) -> str:
+    """The card of the export of the task or mixture ``name`` with this ``manifest``.
+
+    ``parts`` are its configurations.
+    """
+    mixed = "mixture" in manifest
     header = yaml.safe_dump(_header(parts), sort_keys=False, allow_unicode=True, width=120)
     others = "".join(
-        f'\n{part.name.replace("-", "_")} = load_dataset("exports/{task}", "{part.name}", split="train")'
+        f'\n{part.name.replace("-", "_")} = load_dataset("exports/{name}", "{part.name}", split="train")'
         for part in parts[1:]
     )
-    loading = f'dataset = load_dataset("exports/{task}", split="train"){others}'
+    loading = f'dataset = load_dataset("exports/{name}", split="train"){others}'
     plain = manifest["export"]["layout"] == "original"
     shape = "with their fields as they were" if plain else "as chats (`messages`)"
     sections = [
         f"---\n{header}---",
-        f"# Training examples for the task {task}",
-        "Examples that [TSDS](https://arxiv.org/abs/2410.11303) selected for one task out of a larger pool: records of "
-        f"the sources below, {shape}, and under `tsds` where each comes from and how probable it was.",
+        f"# Training examples for the {'mixture' if mixed else 'task'} {name}",
+        f"Examples that [TSDS](https://arxiv.org/abs/2410.11303) selected for {_wanted_by(manifest)} out of a larger "
+        f"pool: records of the sources below, {shape}, and under `tsds` where each comes from"
+        f"{', for which task it is there' if mixed else ''} and how probable it was.",
         "## Load it",
         _code("python", f"from datasets import load_dataset\n\n{loading}"),
         _table(
             ("configuration", "rows", "what"),
             [(f"`{part.name}`", _rows(part, manifest), _meaning(part)) for part in parts],
         ),
+        *(_whom_for(sample, manifest) if mixed else ()),
         "## Where they come from",
-        _table(
-            ("source", "examples", "share", "share of the probability", "licences"),
-            _sources(sample, manifest),
-        ),
+        _sources(sample, manifest),
         "Licences are what the records themselves say in a field `license`, where they have one.",
         "## How they were selected",
         _table(("figure", "value"), _figures(manifest)),
@@ -95,11 +100,25 @@ def dataset_card(task: str, manifest: Mapping[str, Any], parts: Sequence[Part], 
         ),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()) + ".",
         "## Make them again",
-        f"`tsds refresh --task {task}` in the project folder. The same inputs, settings and seed give the same bytes "
-        "on the same type of machine with the same versions. `manifest.json` has all of this for programs, and the "
-        "version of every result in between.",
+        f"`tsds refresh{'' if mixed else f' --task {name}'}` in the project folder. The same inputs, settings and seed "
+        "give the same bytes on the same type of machine with the same versions. `manifest.json` has all of this for "
+        "programs, and the version of every result in between.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _wanted_by(manifest: Mapping[str, Any]) -> str:
+    tasks = list(manifest.get("tasks", ())) if "mixture" in manifest else []
+    return f"{len(tasks)} tasks together, no example twice in an epoch," if tasks else "one task"
+
+
+def _whom_for(sample: pl.DataFrame, manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """A row for each task of a mixture, all epochs taken together, under a title."""
+    drawn = dict(sample["task"].value_counts().iter_rows())
+    rows = [
+        (f"`{task}`", f"{weight:g}", f"{drawn.get(task, 0):,}") for task, weight in manifest["tasks"].items()
+    ]
+    return "## Whom they are for", _table(("task", "weight", "examples"), rows)
 
 
 def _header(parts: Sequence[Part]) -> dict[str, Any]:
@@ -139,15 +158,17 @@ def _meaning(part: Part) -> str:
     return "all candidates with mass, each once, with a weight (1 on average) for a loss that counts by it"
 
 
-def _sources(sample: pl.DataFrame, manifest: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def _sources(sample: pl.DataFrame, manifest: Mapping[str, Any]) -> str:
     """A row for each source of ``sample``, all epochs taken together, and for those that only have probability."""
-    mass = manifest.get("solution", {}).get("mass_by_source", {})
-    drawn = dict(sample["source"].value_counts().iter_rows())
+    mass = manifest.get("solution", {}).get("mass_by_source", {})  # a mixture has none of its own
+    drawn, rows = dict(sample["source"].value_counts().iter_rows()), []
     for source in sorted(drawn.keys() | mass.keys(), key=lambda key: (-drawn.get(key, 0), key)):
         number = drawn.get(source, 0)
-        share = f"{mass[source]:.1%}" if source in mass else ""
+        share = [f"{mass[source]:.1%}" if source in mass else ""] if mass else []
         records = sample.filter(pl.col("source") == source)["record"]
-        yield f"`{source}`", f"{number:,}", f"{number / len(sample):.1%}", share, _licences(records)
+        rows.append((f"`{source}`", f"{number:,}", f"{number / len(sample):.1%}", *share, _licences(records)))
+    share = ["share of the probability"] if mass else []
+    return _table(("source", "examples", "share", *share, "licences"), rows)
 
 
 def _licences(records: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ WEIGHTED = "weighted"
 _VERSIONS_OF = ("tsds-pipeline", "numpy", "faiss-cpu", "polars", "torch", "sentence-transformers", "dagster")
 _WEIGHT = "tsds:weight"  # a name that no field of a record takes by accident
 _SAID = ("source", "id", "content_id", "draw", "probability", "copies")
+_SAID_OF_MIXTURES = (*_SAID, "task")
 _DATA_FILE = re.compile(rf"(epoch-\d+|{WEIGHTED})(-\d{{5}}-of-\d{{5}})?\.(jsonl|parquet)")
 
 
@@ -56,11 +57,12 @@ def export_sample(
     complete export. TsdsError where a record cannot be a chat; nothing is written then.
     """
     tables: dict[str, list[dict[str, Any]]] = {}
+    said = _SAID_OF_MIXTURES if "mixture" in manifest else _SAID
     for (epoch,), rows in sample.group_by("epoch", maintain_order=True):
-        tables[f"epoch-{epoch}"] = _rows(rows, settings.layout)
+        tables[f"epoch-{epoch}"] = _rows(rows, settings.layout, said)
     types = dict.fromkeys(tables, _types([row for rows in tables.values() for row in rows]))
     if candidates is not None:
-        tables[WEIGHTED] = _rows(with_weights(candidates), settings.layout)
+        tables[WEIGHTED] = _rows(with_weights(candidates), settings.layout, said)
         types[WEIGHTED] = _types(tables[WEIGHTED])
     files, parts = {}, []
     for name, rows in tables.items():
@@ -113,11 +115,11 @@ def _shown(value: object) -> str:
     return "unset" if value is None else json.dumps(value).strip('"')
 
 
-def _rows(table: pl.DataFrame, layout: str) -> list[dict[str, Any]]:
-    return [_row(row, layout) for row in table.iter_rows(named=True)]
+def _rows(table: pl.DataFrame, layout: str, said: Sequence[str]) -> list[dict[str, Any]]:
+    return [_row(row, layout, said) for row in table.iter_rows(named=True)]
 
 
-def _row(row: Mapping[str, Any], layout: str) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], layout: str, said: Sequence[str]) -> dict[str, Any]:
     record = json.loads(row["record"])
     if layout == "chat":
         try:
@@ -128,8 +130,8 @@ def _row(row: Mapping[str, Any], layout: str) -> dict[str, Any]:
                 'it, or set [export] layout = "original"'
             ) from None
     weight = {"weight": row[_WEIGHT]} if _WEIGHT in row else {}
-    said = {name: row[name] for name in _SAID if name in row}
-    return {"id": row["id"], **record, **weight, "tsds": said}
+    ours = {name: row[name] for name in said if name in row}
+    return {"id": row["id"], **record, **weight, "tsds": ours}
 
 
 def _types(rows: Sequence[Mapping[str, Any]]) -> dict[str, pl.DataType | None]:

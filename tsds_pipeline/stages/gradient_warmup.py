@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.core.sampling import permanent_random_numbers
 from tsds_pipeline.encoders import Encoder, PrecomputedVectors, Role, make_encoder
 from tsds_pipeline.encoders.checkpoints import is_complete
@@ -17,7 +18,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, stored
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.project import Project
-from tsds_pipeline.storage import Artifact, content_hash
+from tsds_pipeline.storage import Artifact
 
 ASSET = "gradient_warmup"
 

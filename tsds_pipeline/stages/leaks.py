@@ -11,14 +11,19 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.core.arrays import all_distances, row_blocks
+from tsds_pipeline.corpus import read_test_set
 from tsds_pipeline.corpus.quarantine import excerpt_of
-from tsds_pipeline.graph import Observed
+from tsds_pipeline.encoders import embed
+from tsds_pipeline.encoders.cache import FOLDER as EMBEDDINGS
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.graph import Observed, chat_template
 from tsds_pipeline.leaks import HeldBackTexts
 from tsds_pipeline.project import Project
+from tsds_pipeline.stages.gradient_warmup import encoder_of
 from tsds_pipeline.stages.pool import ReducedPool, StoredPool
 from tsds_pipeline.stages.probabilities import Solved
 from tsds_pipeline.stages.texts import texts_by_content
-from tsds_pipeline.storage import artifact_path, write_atomically
+from tsds_pipeline.storage import Artifact, artifact_path, write_atomically
 
 FOLDER = "leaks"
 TEXT, PIECE, DISTANCE = "text", "piece", "distance"
@@ -81,6 +86,47 @@ class Guard:
                     found.setdefault(int(number), reason)
         listed = [(ids[number], *reason) for number, reason in sorted(found.items())]
         return pl.DataFrame(listed, schema=_FOUND, orient="row")
+
+
+def guard_of(
+    observed: Observed, task: str, queries: Artifact, query_vectors: Artifact, tests: pl.DataFrame | None
+) -> Guard:
+    """What the examples of ``task`` must not give away; test records are embedded only where distance counts."""
+    project = observed.project.for_task(task)
+    distance = project.settings.resolved_task(task).leak_distance
+    held_back = [HeldBack.of(QUERY, queries.frame, query_vectors.vectors)]
+    if tests is not None and not tests.is_empty():
+        vectors = None
+        if distance is not None:
+            encoder = encoder_of(project, "candidate")
+            vectors = embed(tests, encoder, project.storage / EMBEDDINGS, f"test set of {task}").vectors
+        held_back.append(HeldBack.of(TEST, tests, vectors))
+    return Guard(held_back, distance)
+
+
+def held_back_records(observed: Observed, task: str) -> pl.DataFrame | None:
+    """The task's test set, if it has one, with the vectors that are given and count; TsdsError if it is unreadable."""
+    files, settings = observed.scan.tests.get(task), observed.project.for_task(task).settings
+    if files is None:
+        return None
+    resolved = settings.resolved_task(task)
+    return read_test_set(
+        files.require(),
+        template=resolved.text,
+        max_chars=settings.corpus.max_chars,
+        vector_field=None if resolved.leak_distance is None else settings.encoder.vector_field,
+        names=files.names,
+        chat_template=chat_template(observed.project),
+    )
+
+
+def texts_of_test_set(observed: Observed, task: str) -> list[str]:
+    """The texts of the task's test set; none where it has none that can be read."""
+    try:
+        tests = held_back_records(observed, task)
+    except TsdsError:
+        return []
+    return [] if tests is None else tests["text"].to_list()
 
 
 def nearest_rows(rows: np.ndarray, to: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,10 @@ class StoredPool:
         self._task, self.queries = task, queries
         self.parts = [part for part in parts if len(part)]
         if not self.parts:
-            raise TsdsError(f"task {task}: its sources have no records: add some, or name other sources")
+            raise TsdsError(
+                f"task {task}: its sources have no records: add some, or name other sources; what is "
+                "left out of them is in storage/quarantine and storage/excluded"
+            )
         self.starts = np.cumsum([0] + [len(part) for part in self.parts])
         self.size = int(self.starts[-1])
         table = pl.concat([part.densities.select("content_id", "count", "density") for part in self.parts])

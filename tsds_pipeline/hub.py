@@ -1,0 +1,37 @@
+"""Files of models on the Hugging Face hub: from the local cache where they are there, else downloaded once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tsds_pipeline.errors import TsdsError
+
+
+def model_files(
+    repository: str,
+    said: str,
+    remedy: str,
+    *,
+    needed: str | None = None,
+    only: Sequence[str] | None = None,
+    ignored: Sequence[str] | None = None,
+) -> Path:
+    """The folder with the files of ``repository``: those like the patterns ``only``, and none like ``ignored``.
+
+    A folder in the cache without the file ``needed`` does not do. Raises :class:`TsdsError`, which begins with what
+    was ``said`` and names the ``remedy``.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        try:
+            folder = Path(snapshot_download(repository, local_files_only=True))
+            if needed is None or (folder / needed).exists():
+                return folder
+        except LocalEntryNotFoundError:
+            pass
+        patterns = {"allow_patterns": only and list(only), "ignore_patterns": ignored and list(ignored)}
+        return Path(snapshot_download(repository, **patterns))
+    except (HFValidationError, OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TsdsError(f"{said} cannot be found: {remedy} ({reason})") from None
