@@ -150,6 +150,7 @@ def test_the_page_for_whoever_is_on_call(running, tmp_path):
 
 def test_a_backup_brings_back_results_and_history(running, tmp_path):
     new = {"PGDATABASE": "tsds_restored", "TSDS_PROJECT": str(tmp_path / "project")}
+    running.web.wait_for(running.web.is_at_rest, "rest", WAVE)
     before = running.web.runs()
     done = running.run(f"infra/backup.sh {tmp_path}")
     assert done.returncode == 0, done.stderr
