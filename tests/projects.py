@@ -97,6 +97,7 @@ _TIMES = (
     "materializations/",
     "selection_history/",
     "asset_costs.parquet",
+    "selection_drift.parquet",
     "warehouse.duckdb",
     ".lock",
     "-hashes.json",

@@ -11,6 +11,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import WARMUP, project_models
 from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
 from tsds_pipeline.orchestration.automation import condition, model_condition, sensors
+from tsds_pipeline.orchestration.forked_runs import fork_runs
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job, schedules
@@ -56,4 +57,5 @@ def _project(root: str | None) -> Project | None:
         return None
 
 
+fork_runs()
 defs = definitions()

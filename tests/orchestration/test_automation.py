@@ -27,7 +27,18 @@ from tests.orchestration.changes import (
     whole_task,
     without_reports,
 )
-from tests.projects import SETTINGS, WITH_REPORTS, made, made_models, make_project, refreshed, tampered
+from tests.projects import (
+    SETTINGS,
+    WITH_REPORTS,
+    append_records,
+    clustered,
+    made,
+    made_models,
+    make_project,
+    records,
+    refreshed,
+    tampered,
+)
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import (
     current_versions,
@@ -39,6 +50,7 @@ from tsds_pipeline.graph import (
     stored,
 )
 from tsds_pipeline.lock import refresh_lock
+from tsds_pipeline.orchestration import automation
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
 from tsds_pipeline.orchestration.refresh import REFRESH, _Runner, project_instance
 from tsds_pipeline.orchestration.resources import ProjectResource
@@ -421,3 +433,36 @@ def test_a_settings_file_that_is_not_understood_stops_the_looks_and_nothing_else
         (project / "tsds.toml").write_text(good)
         set_selection(project, "seed = 7")
         assert daemon.settle() == ["sampled_subset|t1"]
+
+
+def test_many_that_are_due_at_once_are_one_run(project, monkeypatch):
+    monkeypatch.setattr(automation, "MANY", 4)
+    with project_instance(Project.load(project)) as instance:
+        daemon = Daemon(project, instance, worst_order=False)
+        more = records("more", clustered(5, 701))
+        for task in ("t0", "t1"):
+            append_records(project / "tasks" / task / "query.jsonl", more)
+        assert len(daemon.tick()) == 2, "these have a run each"
+        assert not daemon.sense("automation_of_many").run_requests
+        append_records(project / "tasks" / "t2" / "query.jsonl", more)
+        assert daemon.tick() == []
+        (asked,) = daemon.sense("automation_of_many").run_requests
+        assert asked.tags["tsds/due"] == "6"
+        # What is asked for already is not asked for again.
+        run = instance.create_run_for_job(
+            daemon.definitions.resolve_job_def("refresh"), status=dg.DagsterRunStatus.QUEUED
+        )
+        assert not daemon.sense("automation_of_many").run_requests
+        # What waits for its turn when the refresh starts is made by that, and not a second time.
+        queued = instance.create_run_for_job(
+            daemon.definitions.resolve_implicit_global_asset_job_def(),
+            status=dg.DagsterRunStatus.QUEUED,
+            asset_selection={dg.AssetKey("query_examples")},
+            tags={"dagster/partition": "t0"},
+        )
+        job = daemon.definitions.resolve_job_def("refresh")
+        assert job.execute_in_process(instance=instance).success
+        assert instance.get_run_by_id(queued.run_id).status == dg.DagsterRunStatus.CANCELED
+        instance.report_run_canceled(run)
+        assert daemon.tick() == []
+        assert not daemon.sense("automation_of_many").run_requests

@@ -8,7 +8,7 @@ beside it neither loses nor repeats anything, and a diamond in the graph is no t
 import json
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from time import time as now
@@ -24,8 +24,9 @@ from tsds_pipeline.graph import Observed, describe, node_path, observe
 from tsds_pipeline.lock import is_refreshing
 from tsds_pipeline.object_storage import exchange
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
+from tsds_pipeline.orchestration.jobs import refresh_job
 from tsds_pipeline.orchestration.partitions import TASKS
-from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
+from tsds_pipeline.orchestration.refresh import MANY, end_dead_runs, nodes_of_run
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
 from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
@@ -88,14 +89,20 @@ def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> 
             return frozenset()
         # In this order: a run that ends in between is passed over this time, and never seen as neither.
         runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-        busy = {node for run in runs for node in nodes_of_run(run)}
-        return frozenset(next_nodes(observe(project), busy))
+        due = _due(project, runs)
+        return frozenset() if len(due) > MANY else due
     except TsdsError:
         return frozenset()  # `project_inputs` tells what is wrong
 
 
+def _due(project: Project, runs: Iterable[dg.DagsterRun]) -> frozenset[str]:
+    """What is due, where ``runs`` are under way or asked for."""
+    busy = {node for run in runs for node in nodes_of_run(run)}
+    return frozenset(next_nodes(observe(project), busy))
+
+
 def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
-    """What looks at the project folder, and what asks for runs."""
+    """What looks at the project folder, and what asks for runs: of a partition each, or one of many."""
     look = dg.SensorDefinition(
         name="project_inputs",
         evaluation_fn=_look,
@@ -117,7 +124,33 @@ def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[
             emit_backfills=False,
             use_user_code_server=True,
         )
-    return [look, ask]
+    ask_for_many = dg.SensorDefinition(
+        name="automation_of_many",
+        evaluation_fn=_ask_for_many,
+        job=refresh_job,
+        required_resource_keys={"project"},
+        description=f"Where more than {MANY} partitions are due at once, which `automation` leaves alone, asks for one "
+        "run of the job `refresh`: it makes them in one process.",
+        minimum_interval_seconds=settings.interval,
+        default_status=default,
+    )
+    return [look, ask, ask_for_many]
+
+
+def _ask_for_many(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    try:
+        project = context.resources.project.load()
+        if is_refreshing(project):
+            return dg.SkipReason("a refresh is under way")
+        runs = context.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+        if any(run.job_name == refresh_job.name for run in runs):
+            return dg.SkipReason("a refresh is asked for")
+        due = _due(project, runs)
+    except TsdsError as error:
+        return dg.SkipReason(str(error))
+    if len(due) <= MANY:
+        return dg.SkipReason(f"{len(due)} partitions are due, each of which has a run of its own")
+    return dg.RunRequest(tags={"tsds/due": str(len(due))})
 
 
 def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -1,5 +1,6 @@
 """Storage of asset partitions as artifacts: ``storage/<asset>/<source>/<task>.parquet`` (see ``storage``)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -9,6 +10,17 @@ from tsds_pipeline.keys import check_key
 from tsds_pipeline.materializations import log_materialization
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.storage import SUFFIX, Artifact, Draft, read_artifact, write_artifact
+
+SAID = ("seconds", "made_because")
+
+
+def store(
+    storage: Path, node: str, path: Path, draft: Draft, metadata: Mapping[str, Any], run_id: str
+) -> None:
+    """Write what the run ``run_id`` made for ``node``, and a line of the log with what ``metadata`` has of SAID."""
+    made = write_artifact(path, draft)
+    said = {name: metadata[name] for name in SAID}
+    log_materialization(storage, node, made, made.rows, run_id=run_id, **said)
 
 
 class ArtifactIOManager(dg.UPathIOManager):
@@ -30,18 +42,10 @@ class ArtifactIOManager(dg.UPathIOManager):
         return super().get_path_for_partition(context, path, partition)
 
     def dump_to_path(self, context: dg.OutputContext, obj: Draft, path: Any) -> None:
-        made = write_artifact(Path(str(path)), obj)
         asset = context.asset_key.to_user_string()
         node = f"{asset}|{context.asset_partition_key}" if context.has_asset_partitions else asset
-        log_materialization(
-            self._storage,
-            node,
-            made,
-            made.rows,
-            seconds=context.output_metadata["seconds"].value,
-            made_because=context.output_metadata["made_because"].value,
-            run_id=context.run_id,
-        )
+        said = {name: value.value for name, value in context.output_metadata.items() if name in SAID}
+        store(self._storage, node, Path(str(path)), obj, said, context.run_id)
 
     def load_from_path(self, context: dg.InputContext, path: Any) -> Artifact:
         return read_artifact(Path(str(path)))

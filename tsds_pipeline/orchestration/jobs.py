@@ -43,7 +43,7 @@ def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:
     """Do ``work`` in the run's own instance; dg.Failure when something failed."""
     failures = 0
     work.wait_for_runs(context.log.info, context.instance)
-    for step in work.steps(context.instance):
+    for step in work.steps(context.instance, context.run):
         line = f"{describe(step.node)}: {step.outcome} ({'; '.join(step.reasons)}; {step.seconds:.1f} s)"
         if step.outcome == MADE:
             context.log.info(line)

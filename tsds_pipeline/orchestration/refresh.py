@@ -19,6 +19,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from tsds_pipeline.damage import find_damage, set_aside
 from tsds_pipeline.errors import TsdsError
@@ -28,6 +29,7 @@ from tsds_pipeline.graph import (
     Observed,
     current_versions,
     describe,
+    is_model,
     keys_of,
     node_path,
     observe,
@@ -42,14 +44,26 @@ from tsds_pipeline.orchestration.launcher import may_be_alive
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
 from tsds_pipeline.orchestration.sqlite_engines import kept_engines
+from tsds_pipeline.orchestration.wave import Wave, wave
 from tsds_pipeline.project import Project
-from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, due_models, node_status, wanted_nodes
+from tsds_pipeline.status import (
+    FAILED,
+    FRESH,
+    MISSING,
+    NodeStatus,
+    due_models,
+    node_status,
+    status,
+    wanted_nodes,
+)
 from tsds_pipeline.storage import read_attempt, record_failure
 
 _UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
 _LONGEST_TICK = 300.0
 """Seconds."""
 MADE, WAITING = "made", "waiting"
+MANY = 30
+"""Of more partitions than these a refresh makes one Dagster run, see ``wave``; else each has one of its own."""
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
     "class": "NoOpComputeLogManager",
@@ -92,18 +106,24 @@ class Refresh:
         self._made_along: dict[str, Step] = {}
         self._stuck: set[str] = set()
 
-    def steps(self, instance: dg.DagsterInstance | None = None) -> Iterator[Step]:
+    def steps(
+        self, instance: dg.DagsterInstance | None = None, run: dg.DagsterRun | None = None
+    ) -> Iterator[Step]:
         """Do it, one step a node, upstream first; a failure stops only what cannot do without it.
 
         The caller holds ``lock.refresh_lock``.
-        The runs go to ``instance``, by default the project's own.
+        The runs go to ``instance``, by default the project's own; who is in a ``run`` of it has everything in that.
         """
-        with nullcontext(instance) if instance else project_instance(self.observed.project) as instance:
+        with ExitStack() as ending:
+            if instance is None:
+                instance = ending.enter_context(project_instance(self.observed.project))
             register(instance, self.observed)
             storage = self.observed.project.storage
             self.damage = find_damage(storage, self.nodes)
             set_aside(storage, self.damage)
             runner = _Runner(instance, self.observed)
+            if run is not None or self._number_due() > MANY:
+                ending.enter_context(runner.wave(run))
             versions = current_versions(self.nodes, self.observed)
             for node in self.nodes:
                 step = self._step(node, versions, runner)
@@ -124,6 +144,8 @@ class Refresh:
         """
         with nullcontext(instance) if instance else project_instance(self.observed.project) as found:
             told = False
+            if instance is not None:
+                self._take_over(found, "a refresh that is under way does it")
             while True:
                 dead = instance is None and not daemon_is_alive(found)
                 end_dead_runs(found, all_of_them=dead)
@@ -138,18 +160,25 @@ class Refresh:
                 told = True
                 time.sleep(0.5)
             if dead:
-                self._take_over(found)
+                self._take_over(found, "a refresh did it, as there was no daemon")
 
-    def _take_over(self, instance: dg.DagsterInstance) -> None:
-        """Cancel what is queued and made here: the next daemon would make it a second time."""
+    def _take_over(self, instance: dg.DagsterInstance, why: str) -> None:
+        """Cancel what the automation has queued and is made here: it would be made a second time."""
         for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])):
             nodes = list(nodes_of_run(run))
-            if nodes and set(nodes) <= set(self.nodes):
-                instance.report_run_canceled(run, "a refresh does it, as there was no daemon")
+            # What a person asked for in the UI is made however often that is.
+            if nodes and set(nodes) <= set(self.nodes) and BACKFILL_ID_TAG not in run.tags:
+                instance.report_run_canceled(run, why)
 
     def _is_busy(self, instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus]) -> bool:
         runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
         return any(node in self.nodes for run in runs for node in nodes_of_run(run))
+
+    def _number_due(self) -> int:
+        """How many of the nodes are due or may be after what is made before them."""
+        wanted = set(self.nodes)
+        own = [found for found in status(self.observed) if found.node in wanted]
+        return len(own) if self._from_scratch else sum(found.state != FRESH for found in own)
 
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
         if node in self._made_along:
@@ -235,11 +264,23 @@ class _Runner:
 
         self._instance, self._observed = instance, observed
         self._refresh = uuid.uuid4().hex[:12]
-        root = str(observed.project.root)
-        self._job = definitions(root).resolve_implicit_global_asset_job_def()
+        self._defs = definitions(str(observed.project.root))
+        self._job = self._defs.resolve_implicit_global_asset_job_def()
+        self._wave: Wave | None = None
+
+    @contextmanager
+    def wave(self, run: dg.DagsterRun | None) -> Iterator[None]:
+        """Inside, everything is made in one ``run``, by default a new one; the SQL models have one of their own."""
+        job, assets = self._defs.resolve_job_def("refresh"), self._defs.resolve_asset_graph()
+        tags = {REFRESH: self._refresh}
+        with wave(self._instance, run or job, assets, self._observed, tags) as self._wave:
+            yield
+        self._wave = None
 
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
+        if self._wave is not None and not is_model(run[0]):
+            return self._run_in_wave(self._wave, run)
         partition = run[0].partition("|")[2]
         with observed_once(self._observed):
             result = self._job.execute_in_process(
@@ -255,6 +296,17 @@ class _Runner:
         if _interrupted(result):
             raise KeyboardInterrupt
         return self._failure(run) or self._note_failure(run[0], result)
+
+    def _run_in_wave(self, made: Wave, run: list[str]) -> str | None:
+        for node in run:
+            try:
+                made.make(node)
+            except Exception as error:
+                if (noted := self._failure([node])) is not None:
+                    return noted
+                record_failure(node_path(self._observed.project.storage, node), error)
+                return str(error)
+        return None
 
     def _failure(self, run: list[str]) -> str | None:
         """What the asset itself noted (see ``assets.stage``)."""

@@ -1,0 +1,237 @@
+"""Many partitions in one Dagster run.
+
+What Dagster does around a run of one partition costs a quarter of a second, many times what most partitions take. A
+wave is a single run: it makes one partition after the other and reports of each what its own run would report, the
+materialization with its provenance and the checks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, get_origin
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    DEFAULT_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.definitions.partitions.utils.multi import get_tags_from_multi_partition_key
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+from dagster._core.log_manager import DagsterLogManager
+
+from tsds_pipeline.assets import candidates, mixtures, reports, tasks
+from tsds_pipeline.assets.checks import blocking_checks
+from tsds_pipeline.assets.stage import FailedCheckError
+from tsds_pipeline.graph import (
+    BY_SOURCE,
+    CODE_VERSIONS,
+    Observed,
+    describe,
+    node_path,
+    not_made,
+    stored,
+    upstream,
+)
+from tsds_pipeline.node_names import asset_of
+from tsds_pipeline.orchestration.io_managers import store
+from tsds_pipeline.orchestration.partitions import asset_key, node_partition
+from tsds_pipeline.orchestration.resources import ProjectResource, observed_once
+from tsds_pipeline.storage import Artifact, Header
+
+_BODIES = {
+    made.asset: made.body for module in (candidates, tasks, reports, mixtures) for made in module.ASSETS
+}
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What the body of an asset asks its context for."""
+
+    asset_key: dg.AssetKey
+    partition_key: str | dg.MultiPartitionKey | None
+    assets_def: dg.AssetsDefinition
+    run: dg.DagsterRun
+    log: Any
+
+    @property
+    def has_partition_key(self) -> bool:
+        return self.partition_key is not None
+
+
+class Wave:
+    """A Dagster run in which partitions are made one after the other; see :func:`wave`."""
+
+    def __init__(
+        self, instance: dg.DagsterInstance, run: dg.DagsterRun, assets: AssetGraph, observed: Observed
+    ):
+        self._instance, self._run, self._assets, self._observed = instance, run, assets, observed
+        self._project = ProjectResource(root=str(observed.project.root))
+        self._log = DagsterLogManager.create([], instance=instance, dagster_run=run)
+        self.failed = 0
+        """How many partitions could not be made."""
+
+    def make(self, node: str) -> None:
+        """Make ``node``, one of a partition or of the pool, and report it.
+
+        Raises what its asset raises, which has noted it for `tsds status` (``assets.stage``).
+        """
+        key, partition = asset_key(node), node.partition("|")[2]
+        of = node_partition(partition) if partition else None
+        asset = self._assets.get(key).assets_def
+        context = _Context(key, of, asset, self._run, self._log)
+        try:
+            with observed_once(self._observed):
+                result = _BODIES[asset_of(node)](context, self._project, **self._inputs(asset, node))
+                path = node_path(self._observed.project.storage, node)
+                store(
+                    self._observed.project.storage,
+                    node,
+                    path,
+                    result.value,
+                    result.metadata,
+                    self._run.run_id,
+                )
+        except Exception as error:
+            self.failed += 1
+            self._report_failure(node, of, error)
+            raise
+        metadata = {**result.metadata, "path": dg.MetadataValue.path(str(path))}
+        self._report_materialization(node, of, result.value.header, metadata)
+        self._report_checks(key, of, result.check_results)
+
+    def _inputs(self, asset: dg.AssetsDefinition, node: str) -> dict[str, Any]:
+        """What Dagster would read for the body: one artifact, or those of all sources by their partitions."""
+        inputs = {name: one.dagster_type for name, one in asset.op.input_dict.items()}
+        return {
+            name: self._read(name, get_origin(of_type.typing_type) is dict, node)
+            for name, of_type in inputs.items()
+            if not of_type.is_nothing
+        }
+
+    def _read(self, name: str, of_all_sources: bool, node: str) -> Artifact | dict[str, Artifact]:
+        partition = node.partition("|")[2]
+        if not of_all_sources:
+            return self._stored(f"{name}|{partition if name in BY_SOURCE else partition.rpartition('|')[2]}")
+        keys = self._observed.sources
+        if name not in BY_SOURCE:
+            keys = tuple(f"{source}|{partition}" for source in keys)
+        return {key: self._stored(f"{name}|{key}") for key in keys}
+
+    def _stored(self, node: str) -> Artifact:
+        found = stored(self._observed.project.storage, node)
+        if found is None:
+            raise not_made(node)
+        return found
+
+    def _report_materialization(
+        self, node: str, partition: Any, header: Header, metadata: Mapping[str, Any]
+    ) -> None:
+        key, crossed = asset_key(node), isinstance(partition, dg.MultiPartitionKey)
+        tags = {
+            CODE_VERSION_TAG: CODE_VERSIONS[asset_of(node)],
+            DATA_VERSION_TAG: header.version,
+            DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+            **self._provenance(node, header),
+            **(get_tags_from_multi_partition_key(partition) if crossed else {}),
+        }
+        made = dg.AssetMaterialization(key, metadata=metadata, partition=partition, tags=tags)
+        self.report(dg.DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(made))
+
+    def _provenance(self, node: str, header: Header) -> dict[str, str]:
+        """Which versions of the assets upstream ``node`` was made from.
+
+        Of partitions Dagster looks for events after the one that is named: the newest, as all upstream is settled.
+        """
+        newest = self._instance.event_log_storage.get_maximum_record_id()
+        inputs = {
+            name: v for name in upstream(node, self._observed) if (v := self._observed.versions.get(name))
+        }
+        versions: dict[dg.AssetKey, list[str]] = {}
+        for name, version in sorted((inputs | header.inputs).items()):
+            versions.setdefault(asset_key(name), []).append(version)
+        tags = {}
+        for parent in self._assets.get(asset_key(node)).parent_keys:
+            found = versions.get(parent)
+            if found and self._assets.get(parent).is_partitioned:
+                version = sha256("".join(found).encode()).hexdigest()  # as Dagster has it
+            else:
+                version = found[0] if found else DEFAULT_DATA_VERSION.value
+            tags[get_input_data_version_tag(parent)] = version
+            tags[get_input_event_pointer_tag(parent)] = str(newest) if newest else NULL_EVENT_POINTER
+        return tags
+
+    def _report_checks(
+        self, key: dg.AssetKey, partition: Any, results: Sequence[dg.AssetCheckResult]
+    ) -> None:
+        blocking = blocking_checks(asset_of(key.to_user_string()))
+        subset = partition and self._assets.get(key).partitions_def.subset_with_partition_keys([partition])
+        for result in results:
+            planned = AssetCheckEvaluationPlanned(
+                asset_key=key, check_name=result.check_name, partitions_subset=subset or None
+            )
+            self.report(dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, planned)
+            evaluation = dg.AssetCheckEvaluation(
+                asset_key=key,
+                check_name=result.check_name,
+                passed=result.passed,
+                metadata=result.metadata,
+                severity=result.severity,
+                description=result.description,
+                blocking=result.check_name in blocking,
+                partition=partition,
+            )
+            self.report(dg.DagsterEventType.ASSET_CHECK_EVALUATION, evaluation)
+
+    def _report_failure(self, node: str, partition: Any, error: Exception) -> None:
+        """A partition that was planned in a run that failed counts as failed."""
+        key = asset_key(node)
+        self._log.error(f"{describe(node)}: {error}")
+        planned = AssetMaterializationPlannedData(key, partition)
+        self.report(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, planned)
+        if isinstance(error, FailedCheckError):
+            self._report_checks(key, partition, error.results)
+
+    def report(self, kind: dg.DagsterEventType, data: Any = None) -> None:
+        """An event of this run."""
+        event = dg.DagsterEvent(kind.value, job_name=self._run.job_name, event_specific_data=data)
+        self._instance.report_dagster_event(event, self._run.run_id)
+
+
+@contextmanager
+def wave(
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun | dg.JobDefinition,
+    assets: AssetGraph,
+    observed: Observed,
+    tags: Mapping[str, str],
+) -> Iterator[Wave]:
+    """A wave in ``run``, whose end is the caller's to tell, or in a new run of a job, under way while the block is.
+
+    A new one has ``tags``, and has failed when a partition of ``assets`` has, or when an error ends the block.
+    """
+    if isinstance(run, dg.DagsterRun):
+        yield Wave(instance, run.with_tags({**run.tags, **tags}), assets, observed)
+        return
+    run = instance.create_run_for_job(run, tags=tags)
+    made = Wave(instance, run, assets, observed)
+    made.report(dg.DagsterEventType.RUN_START)
+    try:
+        yield made
+    except (KeyboardInterrupt, GeneratorExit):
+        instance.report_run_canceled(run, "the refresh was stopped")
+        raise
+    except BaseException as error:
+        instance.report_run_failed(run, f"{type(error).__name__}: {error}")
+        raise
+    if made.failed:
+        instance.report_run_failed(run, f"{made.failed} results could not be made; the log names each")
+    else:
+        made.report(dg.DagsterEventType.RUN_SUCCESS)
