@@ -100,6 +100,7 @@ _TIMES = (
     "warehouse.duckdb",
     ".lock",
     "-hashes.json",
+    ".attempt.json",
 )
 
 

@@ -46,7 +46,16 @@ def dev_lock(project: Project) -> Iterator[TextIO]:
 
 def is_refreshing(project: Project) -> bool:
     """Whether a process holds :func:`refresh_lock` at this moment."""
-    with _lock_file(project.storage / LOCK_FILE) as file:
+    return _is_held(project.storage / LOCK_FILE)
+
+
+def is_developing(project: Project) -> bool:
+    """Whether a process holds :func:`dev_lock` at this moment."""
+    return _is_held(project.dagster_home / LOCK_FILE)
+
+
+def _is_held(path: Path) -> bool:
+    with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

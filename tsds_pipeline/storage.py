@@ -24,6 +24,7 @@ from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.seals import UNSEALED, seal, sealed_digest
 
 SUFFIX = ".parquet"
+PAYLOADS = (".npy", ".faiss")
 _METADATA_KEY = "tsds"
 # Of a table that is written as it is read.
 _ROWS_AT_A_TIME = 2**14
@@ -147,7 +148,7 @@ def write_artifact(path: Path, draft: Draft) -> Artifact:
     if draft.reads is not None:
         draft.reads.cleanup()
     for stale in path.parent.glob(f"{path.stem}.*-*"):
-        if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
+        if stale.name not in names.values() and stale.suffix in PAYLOADS:
             stale.unlink(missing_ok=True)
     return made
 

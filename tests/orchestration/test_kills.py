@@ -1,98 +1,129 @@
-"""Refreshes killed at random moments: nothing half-made is in place, and the next one ends where none was killed."""
+"""Refreshes killed at any moment: nothing half-made is in place, and the next one ends where none was killed."""
 
+import json
 import os
 import random
 import shutil
-import signal
-import subprocess
+import sqlite3
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 import pytest
 
-from tests.commands import TYPED, typed
+from tests.commands import tsds
+from tests.forks import Fork
 from tests.projects import append_records, bytes_of_results, clustered, make_project, records
 from tsds_pipeline.damage import HASHES, find_damage
 from tsds_pipeline.graph import nodes, observe
 from tsds_pipeline.project import Project
-
-# Of so many partitions a killed refresh makes some more, so that a few kills are spread over all of them.
-LONGEST = 2.5
-
-
-def start_from(root: Path) -> Path:
-    make_project(root, sources=2, tasks=2)
-    return root
+from tsds_pipeline.stages.export import MANIFEST
+from tsds_pipeline.status import status
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, bytes]:
-    root = start_from(tmp_path_factory.mktemp("undisturbed") / "project")
-    for change in (lambda _: None, disturb):
-        change(root)
-        done = typed("-p", root, "refresh")
-        assert done.returncode == 0, done.stderr
-    return bytes_of_results(root)
+def from_nothing(root: Path) -> None:
+    make_project(root, sources=2, tasks=1, n=20)
 
 
-def disturb(root: Path) -> None:
+def replaced(root: Path) -> None:
     """Change a source and a task, so that there are results to be replaced."""
     append_records(root / "sources" / "s1.jsonl", records("more", clustered(5, 700)))
     append_records(root / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 701)))
 
 
-def kill_a_refresh(root: Path, rng: random.Random) -> bool:
-    """Start a refresh and kill it some time after its first change of storage/; whether it was still running."""
-    before = traces(root)
-    process = subprocess.Popen(
-        [*TYPED, "-p", str(root), "refresh"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while process.poll() is None and traces(root) == before:
-        time.sleep(0.01)
-    time.sleep(rng.uniform(0, LONGEST))
-    running = process.poll() is None
-    if running:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return running
+PHASES: tuple[Callable[[Path], None], ...] = (from_nothing, replaced)
 
 
-def traces(root: Path) -> set[tuple[str, int]]:
-    found = set()
-    for path in (root / "storage").rglob("*"):
-        try:
-            found.add((path.name, path.stat().st_mtime_ns))
-        except FileNotFoundError:
-            continue
-    return found
+class Undisturbed(NamedTuple):
+    results: dict[str, bytes]
+    changes: list[int]
+    """How many each phase makes."""
+    seconds: list[float]
+    """How long each takes."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Undisturbed:
+    root, changes, seconds = tmp_path_factory.mktemp("undisturbed") / "project", [], []
+    for change in PHASES:
+        change(root)
+        started = time.monotonic()
+        refresh = Fork(root, "refresh")
+        assert refresh.wait() == 0, refresh.output
+        changes.append(refresh.changes)
+        seconds.append(time.monotonic() - started)
+    return Undisturbed(ended(root), changes, seconds)
 
 
 def assert_nothing_half_made(root: Path) -> None:
+    """Whatever has its final name is whole."""
     (root / "storage" / HASHES).unlink(missing_ok=True)
     assert find_damage(root / "storage", nodes(observe(Project.load(root)))) == {}
     for path in [*root.glob("storage/**/*.parquet"), *root.glob("exports/**/*.parquet")]:
         pl.read_parquet(path)
+    for path in root.rglob("*.json"):
+        json.loads(path.read_text("utf-8"))
+    for path in root.glob("exports/*/*.jsonl"):
+        assert [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for path in root.glob("exports/*"):
+        assert (path / MANIFEST).exists() or not list(
+            root.glob(f"storage/sampled_subset/{path.name}.parquet")
+        )
+    for path in root.glob(".dagster/**/*.db"):
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.parametrize(
-    ("seed", "kills"),
-    [pytest.param(seed, 10, marks=pytest.mark.long) for seed in (1, 2, 3, 4, 5)],
-)
-def test_the_next_refresh_ends_where_none_was_killed(undisturbed, tmp_path, seed, kills):
-    rng, root, killed, rounds = random.Random(seed), tmp_path / "project", 0, 0
-    while killed < kills:
-        rounds += 1
+def ended(root: Path) -> dict[str, bytes]:
+    """The bytes of results, all of them fresh, once `tsds gc` took away what the killed left: an hour later it does."""
+    assert {node.state for node in status(observe(Project.load(root)))} == {"fresh"}
+    assert not list(root.rglob("*.damaged"))
+    long_ago = time.time() - 7200
+    for path in root.glob("storage/**/*"):
+        os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+    assert tsds("-p", root, "gc").exit_code == 0
+    return bytes_of_results(root)
+
+
+def spread(rng: random.Random, kills: int, length: float) -> list[float]:
+    """How long each of ``kills`` lets a refresh live, so that all of them lie anywhere in ``length``."""
+    points = sorted(rng.uniform(0, length) for _ in range(kills))
+    return [after - before for before, after in zip([0, *points], points, strict=False)]
+
+
+def test_killed_before_any_of_its_changes(undisturbed, tmp_path):
+    rng, root, killed = random.Random(1), tmp_path / "project", 0
+    for change, changes in zip(PHASES, undisturbed.changes, strict=True):
+        change(root)
+        for after in spread(rng, 5, changes):
+            refresh = Fork(root, "refresh", fatal=int(after) + 1)
+            killed += refresh.wait() == -9
+            assert_nothing_half_made(root)
+        refresh = Fork(root, "refresh")
+        assert refresh.wait() == 0, refresh.output
+    assert killed == 10
+    assert ended(root) == undisturbed.results
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_any_moment(undisturbed, tmp_path, seed):
+    """Also in the midst of a write, of a commit of SQLite, of a computation: by the clock, from outside."""
+    rng, root, killed = random.Random(seed), tmp_path / "project", 0
+    while killed < 12:
         shutil.rmtree(root, ignore_errors=True)
-        start_from(root)
-        for change in (lambda _: None, disturb):
+        for change, seconds in zip(PHASES, undisturbed.seconds, strict=True):
             change(root)
-            while kill_a_refresh(root, rng):
-                killed += 1
+            refresh = Fork(root, "refresh")
+            for after in spread(rng, 6, seconds):
+                time.sleep(after)
+                if refresh.is_running():
+                    refresh.kill()
+                    killed += 1
                 assert_nothing_half_made(root)
-        assert bytes_of_results(root) == undisturbed
-        assert not list(root.rglob("*.damaged"))
-    assert rounds < kills, "some were killed"
+                refresh = Fork(root, "refresh")
+            assert refresh.wait() == 0, refresh.output
+        assert ended(root) == undisturbed.results

@@ -15,8 +15,9 @@ from itertools import takewhile
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.scheduler.instigation import TickStatus
+from dagster._core.scheduler.instigation import SensorInstigatorData, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
@@ -35,6 +36,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
+from tsds_pipeline.lock import is_developing
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
@@ -49,6 +51,8 @@ from tsds_pipeline.storage import read_attempt, record_failure
 _UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
 _LONGEST_TICK = 300.0
 """Seconds."""
+_SKEW = 60.0
+"""Seconds: what is further in the future was written before the clock was set back."""
 MADE, WAITING = "made", "waiting"
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
@@ -122,10 +126,12 @@ class Refresh:
         The caller holds ``lock.refresh_lock``, so the automation starts no others. One who names the ``instance`` is
         in a run of its daemon.
         """
-        with nullcontext(instance) if instance else project_instance(self.observed.project) as found:
+        project = self.observed.project
+        with nullcontext(instance) if instance else project_instance(project) as found:
+            tick_again(found)
             told = False
             while True:
-                dead = instance is None and not daemon_is_alive(found)
+                dead = instance is None and not (is_developing(project) or daemon_is_alive(found))
                 end_dead_runs(found, all_of_them=dead)
                 # One in a run does not wait for what is queued, which may be waiting for it to make room; nobody
                 # starts that where the daemon is dead. A tick that began before the lock was taken may still ask.
@@ -288,9 +294,20 @@ def end_dead_runs(instance: dg.DagsterInstance, *, all_of_them: bool = False) ->
 
 
 def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
-    """Whether a daemon told of itself within the last two minutes; it does so twice a minute."""
+    """Whether a daemon told of itself within the last two minutes; it does so twice a minute.
+
+    One that told of itself in the future did so before the clock was set back.
+    """
     beats = instance.get_daemon_heartbeats().values()
-    return any(time.time() - beat.timestamp < 120 for beat in beats)
+    return any(abs(time.time() - beat.timestamp) < 120 for beat in beats)
+
+
+def tick_again(instance: dg.DagsterInstance) -> None:
+    """Let sensors tick whose last tick is in the future, since the clock was set back: they would wait until then."""
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        data, now = state.instigator_data, time.time()
+        if isinstance(data, SensorInstigatorData) and (data.last_tick_start_timestamp or 0) > now + _SKEW:
+            instance.update_instigator_state(state.with_data(data._replace(last_tick_start_timestamp=now)))
 
 
 def is_asking(instance: dg.DagsterInstance) -> bool:
@@ -298,10 +315,15 @@ def is_asking(instance: dg.DagsterInstance) -> bool:
 
     One that a killed daemon left open counts for a few minutes at most.
     """
-    after = time.time() - _LONGEST_TICK
+    now = time.time()
     for state in instance.all_instigator_state():
         open_ticks = instance.get_ticks(
-            state.instigator_origin_id, state.selector_id, after=after, limit=1, statuses=[TickStatus.STARTED]
+            state.instigator_origin_id,
+            state.selector_id,
+            after=now - _LONGEST_TICK,
+            before=now + _SKEW,
+            limit=1,
+            statuses=[TickStatus.STARTED],
         )
         if open_ticks:
             return True
