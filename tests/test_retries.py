@@ -1,7 +1,6 @@
 """Requests that are tried again because that can help, and others that are not, with real servers that fail."""
 
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 
@@ -75,7 +74,7 @@ class TestWhatMayPass:
         server, address = served
         server.troubles = [BUSY] * 1000
         with pytest.raises(
-            TsdsError, match="try again later|see whether the address is right and the server up"
+            TsdsError, match=r"try again later|see whether the address is right and the server up"
         ):
             listed(address)
         assert pauses == list(PAUSES_S) == sorted(set(PAUSES_S))

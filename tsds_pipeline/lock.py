@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -81,10 +81,10 @@ def _holder(file: TextIO) -> str:
 
 
 def hold(file: TextIO, process: int) -> None:
-    """Let the lock's ``file`` name the ``process`` that holds it."""
-    file.truncate(0)
-    file.write(str(process))
-    file.flush()
+    """Let the lock's ``file`` name the ``process`` that holds it, where the disk has room for that."""
+    os.ftruncate(file.fileno(), 0)
+    with suppress(OSError):
+        os.write(file.fileno(), str(process).encode())
 
 
 def _lock_file(path: Path) -> TextIO:

@@ -202,12 +202,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_new(path: Path, text: str) -> bool:
-    """Write ``path`` unless it exists; whether it was written."""
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
+    """Write ``path``, whole or not at all, unless it exists; whether it was written."""
+    if path.exists():
         return False
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, "utf-8", newline="\n")
+        beside.replace(path)
     except OSError as error:
         raise TsdsError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        beside.unlink(missing_ok=True)
     return True

@@ -1,9 +1,9 @@
 """Files at remote addresses, through fsspec: which there are, what identifies their content, and copies of them.
 
 A scan only asks the server: no content is downloaded before a run needs it (:func:`fetch`). What is asked again where
-it failed is in ``retries``. Credentials and everything else about a connection are fsspec's and the protocol's library's
-to find in the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN, ~/.netrc, FSSPEC_S3_ANON, ...);
-what is found there wins over the limits that stand here.
+it failed is in ``retries``. Credentials and everything else about a connection are for fsspec and the library of the
+protocol to find in the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN, ~/.netrc,
+FSSPEC_S3_ANON, ...); what is found there wins over the limits that stand here.
 """
 
 import logging

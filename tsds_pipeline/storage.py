@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, told_of_full_disk
 from tsds_pipeline.seals import UNSEALED, seal, sealed_digest
 
 SUFFIX = ".parquet"
@@ -295,14 +295,15 @@ def attempt_path(path: Path) -> Path:
 
 
 def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:
-    """Let ``writer`` make a file beside ``path``, then rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``writer`` make a file beside ``path``, then rename it to ``path``. TsdsError where the disk is full."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        writer(temporary)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with told_of_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer(temporary)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

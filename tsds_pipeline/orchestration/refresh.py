@@ -22,7 +22,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tsds_pipeline.damage import find_damage, set_aside
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, told_of_full_disk
 from tsds_pipeline.graph import (
     CHAINS,
     WARMUP,
@@ -44,6 +44,7 @@ from tsds_pipeline.orchestration.launcher import may_be_alive
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
 from tsds_pipeline.orchestration.sqlite_engines import kept_engines
+from tsds_pipeline.orchestration.sqlite_files import make_files
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import FAILED, FRESH, MISSING, NodeStatus, due_models, node_status, wanted_nodes
 from tsds_pipeline.storage import read_attempt, record_failure
@@ -363,12 +364,14 @@ def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
 def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of ``project``: the one that the environment names, else that in the project folder.
 
-    Raises :class:`TsdsError` for one of the environment that cannot be opened.
+    Raises :class:`TsdsError` for one of the environment that cannot be opened, and when the disk that it is on is full.
     """
     given = project.given_dagster_home()
     home = given or project.prepare_dagster_home()
     # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
-    with _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
+    with told_of_full_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
+        if given is None:
+            make_files(home, _opened_once)
         instance = held.enter_context(_opened(home) if given is None else _given(home))
         if given is None:
             # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
@@ -382,6 +385,11 @@ def _opened(home: Path) -> dg.DagsterInstance:
     # Output stays on the terminal, where progress shows, instead of being captured run by run.
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
     return dg.DagsterInstance.from_ref(ref)
+
+
+def _opened_once(home: Path) -> None:
+    with _dagster_home(home):
+        _opened(home).dispose()
 
 
 def _given(home: Path) -> dg.DagsterInstance:
