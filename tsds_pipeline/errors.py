@@ -5,6 +5,7 @@ own types. The numeric core raises ``ValueError`` and knows nothing of this modu
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ class UnusableVectorError(TsdsError):
 
 
 @contextmanager
-def told_of_full_disk(path: Path) -> Iterator[None]:
-    """Turns what goes wrong inside because the disk of ``path`` is full into a :class:`TsdsError`."""
+def told_of_disk(path: Path) -> Iterator[None]:
+    """Turns what goes wrong inside because ``path`` cannot be written into a :class:`TsdsError`."""
     try:
         yield
     except TsdsError:
@@ -30,18 +31,39 @@ def told_of_full_disk(path: Path) -> Iterator[None]:
     except Exception as error:
         if out_of_space(error):
             raise TsdsError(f"{path}: {NO_SPACE}") from error
+        if reason := _refused(error, path):
+            raise TsdsError(
+                f"{path}: cannot be written ({reason}): make its folder writable, then run the same command again"
+            ) from error
         raise
 
 
-def out_of_space(error: BaseException | None) -> bool:
+def out_of_space(error: BaseException) -> bool:
     """Whether ``error`` comes of a full disk or a used up quota, as each library that writes tells it."""
+    return any(
+        getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or any(words in str(one) for words in ("No space left on device", "database or disk is full"))
+        for one in _chain(error)
+    )
+
+
+def _refused(error: BaseException, path: Path) -> str | None:
+    """In which words the system, or SQLite, refused to write ``path`` or what is beside or in it."""
+    for one in _chain(error):
+        beside = str(getattr(one, "filename", None) or "").startswith(str(path.parent))
+        if beside and getattr(one, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return os.strerror(one.errno)
+        for words in ("attempt to write a readonly database", "unable to open database file"):
+            if words in str(one):
+                return words
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """``error`` and what led to it."""
     while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(words in str(error) for words in ("No space left on device", "database or disk is full")):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def printable(text: str) -> str:

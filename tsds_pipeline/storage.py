@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.errors import TsdsError, told_of_full_disk
+from tsds_pipeline.errors import TsdsError, told_of_disk
 from tsds_pipeline.seals import UNSEALED, seal, sealed_digest
 
 SUFFIX = ".parquet"
@@ -215,22 +215,23 @@ def damage_of(path: Path, digest: Callable[[Path], str]) -> str | None:
 
     ``digest`` gives the ``sealed_digest`` of a file. What older versions wrote without checksums passes as sound.
     """
+    looked_at = path
     try:
         artifact = read_artifact(path)
         if (said := artifact.header.seal) != UNSEALED and digest(path) != said:
             return f"{path}: its bytes are not those that were written"
         for name, file in artifact.header.payloads.items():
-            beside, said = path.with_name(file), artifact.header.checksums.get(name)
-            if not beside.is_file():
-                return f"{beside}: is gone"
-            if said and digest(beside) != said:
-                return f"{beside}: its bytes are not those that were written"
+            looked_at, said = path.with_name(file), artifact.header.checksums.get(name)
+            if not looked_at.is_file():
+                return f"{looked_at}: is gone"
+            if said and digest(looked_at) != said:
+                return f"{looked_at}: its bytes are not those that were written"
     except FileNotFoundError:
         return None
     except TsdsError as error:
         return str(error).partition("; delete it")[0]
     except OSError as error:
-        return f"{path}: cannot be read ({error.strerror or error})"
+        return f"{looked_at}: cannot be read ({error.strerror or error})"
     return None
 
 
@@ -295,10 +296,10 @@ def attempt_path(path: Path) -> Path:
 
 
 def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:
-    """Let ``writer`` make a file beside ``path``, then rename it to ``path``. TsdsError where the disk is full."""
+    """Let ``writer`` make a file beside ``path``, then rename it to ``path``. TsdsError where the disk refuses."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with told_of_full_disk(path):
+        with told_of_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             writer(temporary)
             with open(temporary, "rb") as handle:

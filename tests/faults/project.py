@@ -51,7 +51,7 @@ def assert_nothing_half_made(root: Path) -> None:
 
 
 def settled(root: Path) -> dict[str, bytes]:
-    """The bytes of results, all of them fresh, without what killed processes left: `tsds gc` deletes it an hour later."""
+    """The bytes of results, all of them fresh, without what is half-written: `tsds gc` deletes that an hour later."""
     assert {node.state for node in status(observe(Project.load(root)))} == {"fresh"}
     assert not list(root.rglob("*.damaged"))
     long_ago = time.time() - 7200

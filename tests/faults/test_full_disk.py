@@ -11,8 +11,7 @@ from tests.commands import tsds
 from tests.faults.conftest import Undisturbed
 from tests.faults.project import assert_nothing_half_made, changed, from_nothing, settled
 from tests.forks import Fork
-
-REMEDY = "no space left on its disk: free some (`tsds gc` deletes what nothing needs), then run the same command again"
+from tsds_pipeline.errors import NO_SPACE
 
 
 class Disk:
@@ -55,7 +54,8 @@ def size_of(folder: Path) -> int:
 
 # Dagster's history, most of what so small a project needs, fills up first.
 @pytest.mark.parametrize(
-    "share", [0.3, *(pytest.param(share, marks=pytest.mark.long) for share in (0.0, 0.1, 0.5, 0.7, 0.8, 0.9, 1.0))]
+    "share",
+    [0.3, *(pytest.param(share, marks=pytest.mark.long) for share in (0.0, 0.1, 0.5, 0.7, 0.8, 0.9, 1.0))],
 )
 def test_it_holds_the_whole_project(undisturbed: Undisturbed, disk: Disk, share):
     root = disk.path / "project"
@@ -64,7 +64,7 @@ def test_it_holds_the_whole_project(undisturbed: Undisturbed, disk: Disk, share)
     refresh = Fork(root, "refresh")
     assert refresh.wait() == 1, refresh.output
     said = refresh.output.splitlines()
-    assert any(line.startswith(("error: ", "failed: ")) and line.endswith(REMEDY) for line in said), said
+    assert any(line.startswith(("error: ", "failed: ")) and line.endswith(NO_SPACE) for line in said), said
     assert not [line for line in said if "Traceback" in line or "defect of tsds" in line]
     assert tsds("-p", root, "status").exit_code == 0
     assert tsds("-p", root, "gc").exit_code == 0
@@ -85,7 +85,7 @@ def test_it_holds_the_results_alone(undisturbed: Undisturbed, disk: Disk, tmp_pa
     assert refresh.wait() == 1, refresh.output
     said = [line for line in refresh.output.splitlines() if line.startswith(("error: ", "failed: "))]
     assert said
-    assert all(line.endswith(REMEDY) for line in said), said
+    assert all(line.endswith(NO_SPACE) for line in said), said
     assert all(str(root / "storage") in line for line in said), said
     assert_nothing_half_made(root)
     assert not list(disk.path.rglob(".*.tmp")), "what was half written was taken away"

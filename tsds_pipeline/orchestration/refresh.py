@@ -22,7 +22,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from tsds_pipeline.damage import find_damage, set_aside
-from tsds_pipeline.errors import TsdsError, told_of_full_disk
+from tsds_pipeline.errors import TsdsError, told_of_disk
 from tsds_pipeline.graph import (
     CHAINS,
     WARMUP,
@@ -364,12 +364,12 @@ def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
 def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of ``project``: the one that the environment names, else that in the project folder.
 
-    Raises :class:`TsdsError` for one of the environment that cannot be opened, and when the disk that it is on is full.
+    Raises :class:`TsdsError` for one of the environment that cannot be opened, and when the disk that it is on refuses.
     """
     given = project.given_dagster_home()
     home = given or project.prepare_dagster_home()
     # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
-    with told_of_full_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
+    with told_of_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
         if given is None:
             make_files(home, _opened_once)
         instance = held.enter_context(_opened(home) if given is None else _given(home))
