@@ -64,9 +64,9 @@ class Fork:
         self._process.kill()
         self._process.join()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Its exit status; -9 where it was killed."""
-        self._process.join(300)
+        self._process.join(seconds)
         assert self._process.exitcode is not None, "it hangs"
         return self._process.exitcode
 

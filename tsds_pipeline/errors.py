@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NO_SPACE = "no space left on its disk: free some (`tsds gc` deletes what nothing needs), then run the same command again"
+NO_SPACE = "no space left on its disk: free some (`tsds gc` deletes what nothing needs) and run the same again"
 
 
 class TsdsError(ValueError):
@@ -33,7 +33,7 @@ def told_of_disk(path: Path) -> Iterator[None]:
             raise TsdsError(f"{path}: {NO_SPACE}") from error
         if reason := _refused(error, path):
             raise TsdsError(
-                f"{path}: cannot be written ({reason}): make its folder writable, then run the same command again"
+                f"{path}: cannot be written ({reason}): make its folder writable and run the same again"
             ) from error
         raise
 

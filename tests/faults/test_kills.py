@@ -49,3 +49,27 @@ def test_killed_at_any_moment(undisturbed, tmp_path, seed):
                 refresh = Fork(root, "refresh")
             assert refresh.wait() == 0, refresh.output
         assert settled(root) == undisturbed.results
+
+
+@pytest.mark.long
+def test_the_demo_killed_at_any_moment(tmp_path):
+    """With a real encoder and reports, from the writing of its corpus on."""
+    first, root = tmp_path / "undisturbed" / "demo", tmp_path / "killed" / "demo"
+    started = time.monotonic()
+    demo = Fork(first, "demo", str(first))
+    assert demo.wait(1200) == 0, demo.output
+    seconds = time.monotonic() - started
+    killed = 0
+    for after in spread(random.Random(6), 10, seconds):
+        demo = Fork(root, "demo", str(root))
+        # Each starts with the import of the encoder, which is over at other times.
+        time.sleep(after + 4)
+        if demo.is_running():
+            demo.kill()
+            killed += 1
+        if (root / "tsds.toml").exists():
+            assert_nothing_half_made(root)
+    demo = Fork(root, "demo", str(root))
+    assert demo.wait(1200) == 0, demo.output
+    assert killed >= 5
+    assert settled(root) == settled(first)

@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_written(undisturbed, project, folder):
     told = [line for line in refreshed(project, 1) if line.startswith(("error", "failed"))]
     assert len(told) == 1
     assert str(project / folder) in told[0]
-    assert "make its folder writable, then run the same command again" in told[0]
+    assert "make its folder writable and run the same again" in told[0]
     (project / folder).chmod(before)
     refreshed(project, 0)
     queries.write_bytes(content)
