@@ -6,11 +6,16 @@ own types. The numeric core raises ``ValueError`` and knows nothing of this modu
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NO_SPACE = "no space left on its disk: free some (`tsds gc` deletes what nothing needs) and run the same again"
+_LITTLE = 2**20
+_REMEDY = "make its folder writable and run the same again"
+NO_SPACE = (
+    "no space left on its disk: free some (`tsds gc` deletes what nothing needs) and run the same again"
+)
 
 
 class TsdsError(ValueError):
@@ -29,13 +34,20 @@ def told_of_disk(path: Path) -> Iterator[None]:
     except TsdsError:
         raise
     except Exception as error:
-        if out_of_space(error):
-            raise TsdsError(f"{path}: {NO_SPACE}") from error
+        # What SQLite says where it has no room for the index of its log.
+        unsure = any("disk I/O error" in str(one) for one in _chain(error))
+        there = next(place for place in (path, *path.parents) if place.exists())
+        if out_of_space(error) or (unsure and shutil.disk_usage(there).free < _LITTLE):
+            raise TsdsError(f"{path}: {NO_SPACE}") from None
         if reason := _refused(error, path):
-            raise TsdsError(
-                f"{path}: cannot be written ({reason}): make its folder writable and run the same again"
-            ) from error
+            raise TsdsError(f"{path}: cannot be written ({reason}): {_REMEDY}") from None
         raise
+
+
+def unwritable(path: Path | str, error: OSError) -> TsdsError:
+    """The error that says why ``path`` could not be written."""
+    problem = NO_SPACE if out_of_space(error) else f"cannot be written ({error.strerror}): {_REMEDY}"
+    return TsdsError(f"{path}: {problem}")
 
 
 def out_of_space(error: BaseException) -> bool:

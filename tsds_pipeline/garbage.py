@@ -179,7 +179,7 @@ def _models(storage: Path, observed: Observed) -> Iterator[Garbage]:
 def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
     before = time.time() - _ABANDONED_SECONDS
     for folder in folders:
-        for path in sorted(folder.rglob(".*.tmp")):
+        for path in sorted([*folder.rglob(".*.tmp"), *folder.rglob(".*.tmp.wal")]):  # DuckDB's own, beside
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     yield Garbage(path, "its writer was killed")

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, unwritable
 from tsds_pipeline.object_storage import held
 from tsds_pipeline.project import Project
 
@@ -92,4 +92,4 @@ def _lock_file(path: Path) -> TextIO:
         path.parent.mkdir(exist_ok=True)
         return path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise TsdsError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise unwritable(error.filename, error) from None

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, unwritable
 from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
 from tsds_pipeline.settings import Settings, load_settings
 
@@ -210,7 +210,7 @@ def _write_new(path: Path, text: str) -> bool:
         beside.write_text(text, "utf-8", newline="\n")
         beside.replace(path)
     except OSError as error:
-        raise TsdsError(f"{path}: cannot be written: {error.strerror}") from None
+        raise unwritable(path, error) from None
     finally:
         beside.unlink(missing_ok=True)
     return True

@@ -74,7 +74,7 @@ def test_it_holds_the_whole_project(undisturbed: Undisturbed, disk: Disk, share)
 
 
 @pytest.mark.parametrize(
-    "share", [0.4, *(pytest.param(share, marks=pytest.mark.long) for share in (0.05, 0.2, 0.6, 0.8, 0.95))]
+    "share", [0.4, *(pytest.param(share, marks=pytest.mark.long) for share in (0.05, 0.2, 0.3, 0.5, 0.6))]
 )
 def test_it_holds_the_results_alone(undisturbed: Undisturbed, disk: Disk, tmp_path, share):
     root = tmp_path / "project"
@@ -88,7 +88,7 @@ def test_it_holds_the_results_alone(undisturbed: Undisturbed, disk: Disk, tmp_pa
     assert all(line.endswith(NO_SPACE) for line in said), said
     assert all(str(root / "storage") in line for line in said), said
     assert_nothing_half_made(root)
-    assert not list(disk.path.rglob(".*.tmp")), "what was half written was taken away"
+    assert not list(disk.path.rglob(".*.tmp*")), "what was half written was taken away"
     disk.grow()
     goes_on(undisturbed, root)
 
