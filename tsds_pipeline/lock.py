@@ -55,6 +55,8 @@ def is_developing(project: Project) -> bool:
 
 
 def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
     with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -14,7 +14,10 @@ class Undisturbed(NamedTuple):
     """A refresh after each of PHASES, without any fault."""
 
     root: Path
+    first: dict[str, bytes]
+    """The results after the first."""
     results: dict[str, bytes]
+    """Those after the last."""
     changes: list[int]
     """How many changes of files each makes."""
     seconds: list[float]
@@ -25,6 +28,7 @@ class Undisturbed(NamedTuple):
 def undisturbed(tmp_path_factory) -> Undisturbed:
     """Not to be changed."""
     root, changes, seconds = tmp_path_factory.mktemp("undisturbed") / "project", [], []
+    results: list[dict[str, bytes]] = []
     for change in PHASES:
         change(root)
         started = time.monotonic()
@@ -32,4 +36,5 @@ def undisturbed(tmp_path_factory) -> Undisturbed:
         assert refresh.wait() == 0, refresh.output
         changes.append(refresh.changes)
         seconds.append(time.monotonic() - started)
-    return Undisturbed(root, settled(root), changes, seconds)
+        results.append(settled(root))
+    return Undisturbed(root, *results, changes, seconds)
