@@ -275,7 +275,10 @@ class _Runner:
         while info is not None and info.cause is not None:
             info = info.cause
         text = info.message.strip() if info else "the run failed"
-        error = TsdsError(f"{text} (run {result.run_id})")
+        if info and info.cls_name == TsdsError.__name__:
+            error = TsdsError(text.partition(": ")[2])  # the class comes first
+        else:
+            error = TsdsError(f"{text} (run {result.run_id})")
         record_failure(node_path(self._observed.project.storage, node), error)
         return str(error)
 
