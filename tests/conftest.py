@@ -62,6 +62,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch) -> list[float]:
+    """The pauses before requests that are tried again: noted instead of made."""
+    noted: list[float] = []
+    monkeypatch.setattr("tsds_pipeline.retries.sleep", noted.append)
+    return noted
+
+
 @pytest.fixture
 def web() -> Iterator["WebServer"]:
     """A web server on this machine."""

@@ -101,6 +101,7 @@ _TIMES = (
     "warehouse.duckdb",
     ".lock",
     "-hashes.json",
+    ".attempt.json",
 )
 
 

@@ -25,6 +25,8 @@ class WebServer:
         self.headers: Callable[[bytes], dict[str, str]] = etag
         self.status = HTTPStatus.OK
         self.requests: list[str] = []
+        self.troubles: list[HTTPStatus | None] = []
+        """What the next requests get instead of an answer, each one: a status, or (None) a connection that ends."""
         self.halfway: Callable[[], None] = lambda: None
         """Called when half of a body is sent."""
         self._port = 0
@@ -43,7 +45,15 @@ class WebServer:
                 pass
 
             def _answer(self, with_body: bool):
-                owner._answer(self, with_body)
+                if not owner.troubles:
+                    owner._answer(self, with_body)
+                    return
+                owner.requests.append(f"{self.command} {self.path.removeprefix('/')}")
+                if (status := owner.troubles.pop(0)) is not None:
+                    self.send_response(status)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                self.close_connection = True
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_port

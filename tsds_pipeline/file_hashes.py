@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.storage import write_atomically
 
 # The coarsest modification times of a file system in use (FAT) are 2 s apart.
@@ -117,5 +118,5 @@ def _save(cache: Path, entries: dict[str, _Entry]) -> None:
     text = json.dumps({"format": _FORMAT, "files": entries}, indent=0, sort_keys=True)
     try:
         write_atomically(cache, lambda path: path.write_text(text, encoding="ascii"))
-    except OSError:
+    except (OSError, TsdsError):
         return  # a full or read-only disk: the next scan reads the files again

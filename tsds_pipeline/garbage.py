@@ -26,6 +26,7 @@ from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
 from tsds_pipeline.stages.kernel_sums import sums_folder
 from tsds_pipeline.stages.leaks import FOLDER as LEAKS
+from tsds_pipeline.storage import PAYLOADS, SUFFIX, find_artifact
 
 _OF_SOURCES = (*BY_SOURCE, "quarantine", "excluded", EMBEDDING_STATISTICS)
 _OF_TASKS = (
@@ -92,6 +93,7 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     found += [one for name in BY_MIXTURE for one in _unknown(storage / name, observed.mixtures, "mixture")]
     found += _pages(observed)
     found += _abandoned([storage, observed.project.exports, observed.project.reports])
+    found += _stale_payloads(storage)
     found += [Garbage(path, "it was damaged") for path in sorted(storage.rglob(f"*{ASIDE}"))]
     found += _copies(storage / COPIES, observed)
     found += _kernel_sums(storage, observed)
@@ -177,10 +179,23 @@ def _models(storage: Path, observed: Observed) -> Iterator[Garbage]:
 def _abandoned(folders: Iterable[Path]) -> Iterator[Garbage]:
     before = time.time() - _ABANDONED_SECONDS
     for folder in folders:
-        for path in sorted(folder.rglob(".*.tmp")):
+        for path in sorted([*folder.rglob(".*.tmp"), *folder.rglob(".*.tmp.wal")]):  # DuckDB's own, beside
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     yield Garbage(path, "its writer was killed")
+
+
+def _stale_payloads(storage: Path) -> Iterator[Garbage]:
+    """What the table beside it does not name: it was killed between writing that and removing this.
+
+    What was written lately may be for a table that is about to be.
+    """
+    before = time.time() - _ABANDONED_SECONDS
+    for path in sorted(path for suffix in PAYLOADS for path in storage.rglob(f"*-*{suffix}")):
+        artifact = find_artifact(path.with_name(path.name.partition(".")[0] + SUFFIX))
+        with suppress(FileNotFoundError):
+            if artifact is not None and path not in artifact.files and path.stat().st_mtime < before:
+                yield Garbage(path, "of a result that was replaced")
 
 
 def _other_encoders(folder: Path, projects: Iterable[Project]) -> Iterator[Garbage]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.retries import persistently
 
 
 def model_files(
@@ -31,7 +32,7 @@ def model_files(
         except LocalEntryNotFoundError:
             pass
         patterns = {"allow_patterns": only and list(only), "ignore_patterns": ignored and list(ignored)}
-        return Path(snapshot_download(repository, **patterns))
+        return Path(persistently(lambda: snapshot_download(repository, **patterns)))
     except (HFValidationError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise TsdsError(f"{said} cannot be found: {remedy} ({reason})") from None

@@ -4,11 +4,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, unwritable
 from tsds_pipeline.object_storage import held
 from tsds_pipeline.project import Project
 
@@ -46,7 +46,18 @@ def dev_lock(project: Project) -> Iterator[TextIO]:
 
 def is_refreshing(project: Project) -> bool:
     """Whether a process holds :func:`refresh_lock` at this moment."""
-    with _lock_file(project.storage / LOCK_FILE) as file:
+    return _is_held(project.storage / LOCK_FILE)
+
+
+def is_developing(project: Project) -> bool:
+    """Whether a process holds :func:`dev_lock` at this moment."""
+    return _is_held(project.dagster_home / LOCK_FILE)
+
+
+def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -72,10 +83,10 @@ def _holder(file: TextIO) -> str:
 
 
 def hold(file: TextIO, process: int) -> None:
-    """Let the lock's ``file`` name the ``process`` that holds it."""
-    file.truncate(0)
-    file.write(str(process))
-    file.flush()
+    """Let the lock's ``file`` name the ``process`` that holds it, where the disk has room for that."""
+    os.ftruncate(file.fileno(), 0)
+    with suppress(OSError):
+        os.write(file.fileno(), str(process).encode())
 
 
 def _lock_file(path: Path) -> TextIO:
@@ -83,4 +94,4 @@ def _lock_file(path: Path) -> TextIO:
         path.parent.mkdir(exist_ok=True)
         return path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise TsdsError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise unwritable(error.filename, error) from None

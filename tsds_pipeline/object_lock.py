@@ -19,6 +19,7 @@ from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.project import SETTINGS_FILE
 from tsds_pipeline.remote_files import explained, opened
+from tsds_pipeline.retries import persistently
 from tsds_pipeline.storage import write_atomically
 
 WHERE = f"{SETTINGS_FILE}: [storage] url"
@@ -54,7 +55,7 @@ class Lock:
     def require_free(self) -> None:
         """TsdsError while another machine has it."""
         with using(self._url):
-            found = self._read()
+            found = persistently(self._read)
         if self._is_anothers(found):
             raise self._busy(found)
 
@@ -70,7 +71,7 @@ class Lock:
         if time.monotonic() - self._renewed < LEASE_SECONDS:
             return
         with using(self._url):
-            found = self._read()
+            found = persistently(self._read)
         if not self._is_ours(found):
             raise TsdsError(
                 f"{self._url}: this machine was not heard of for so long that another may have taken its place"
@@ -79,26 +80,32 @@ class Lock:
     def _try(self) -> dict[str, Any] | None:
         """Take it, or say who has it."""
         with using(self._url):
-            # Servers there are that take no notice of the condition on which an object is created.
-            found = self._read()
-            if self._is_anothers(found):
-                return found
-            if found is not None:  # left by a process that is gone
-                remove(opened(self._url)[0], [self._path])
-            try:
-                self._write("create")
-            except (OSError, ValueError):  # another was faster, unless there is none
-                if (found := self._read()) is None:
-                    raise
-            else:
-                found = None if protocol_of(self._url) in _EXCLUSIVE else self._read()
+            return persistently(self._try_once)
+
+    def _try_once(self) -> dict[str, Any] | None:
+        # Servers there are that take no notice of the condition on which an object is created.
+        found = self._read()
+        if self._is_anothers(found):
+            return found
+        if found is not None:  # left by a process that is gone
+            remove(opened(self._url)[0], [self._path])
+        try:
+            self._write("create")
+        except (OSError, ValueError):  # another was faster, unless there is none
+            if (found := self._read()) is None:
+                raise
+        else:
+            found = None if protocol_of(self._url) in _EXCLUSIVE else self._read()
         return found if self._is_anothers(found) else None
 
     def _busy(self, holder: Mapping[str, Any]) -> TsdsError:
         until = time.strftime("%H:%M:%S", time.localtime(holder["until"]))
+        ends = f"its lock ends at {until}"
+        if holder["until"] > time.time() + 2 * LEASE_SECONDS:  # as only a clock that is wrong says
+            ends = f"delete {self._url}/{LOCK}: it was written by a clock that was ahead"
         return TsdsError(
             f"{self._url}: another refresh is under way ({holder['who']}): wait until it has ended; if it was "
-            f"killed, its lock ends at {until}"
+            f"killed, {ends}"
         )
 
     def _renew(self) -> None:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from tsds_pipeline.object_lock import WHERE, Lock, remove, using
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.project import Project
 from tsds_pipeline.remote_files import identity_of, opened
+from tsds_pipeline.retries import persistently
 from tsds_pipeline.storage import SUFFIX, attempt_path, write_atomically
 
 STATE_FILE = ".object-storage.json"
@@ -82,9 +84,9 @@ class Mirror:
         """
         with self._state() as state, using(self.url):
             for look in range(_MOST_LOOKS):
-                there = self._listed()
+                there = persistently(self._listed)
                 try:
-                    return self._bring(state, there)
+                    return persistently(partial(self._bring, state, there))
                 except FileNotFoundError:  # replaced by another machine meanwhile
                     if look == _MOST_LOOKS - 1:
                         raise
@@ -104,8 +106,8 @@ class Mirror:
             sent = self._upload(changed, here)
             gone = gone if len(sent) == len(changed) else []
             fs, base = opened(self.url)
-            remove(fs, [f"{base}/{name}" for name in gone])
-            there = self._listed()
+            persistently(lambda: remove(fs, [f"{base}/{name}" for name in gone]))
+            there = persistently(self._listed)
             for name in sent:
                 size, mtime_ns = here[name]
                 if name in there and there[name][1] == size:
@@ -122,7 +124,8 @@ class Mirror:
             for batch in _batches(names):
                 same = [name for name in batch if _stat(self.root / name) == here[name]]
                 if same:
-                    fs.put([str(self.root / name) for name in same], [f"{base}/{name}" for name in same])
+                    paths = [str(self.root / name) for name in same]
+                    persistently(partial(fs.put, paths, [f"{base}/{name}" for name in same]))
                 sent += same
                 progress(len(sent), len(names))
         return sent

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, unwritable
 from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
 from tsds_pipeline.settings import Settings, load_settings
 
@@ -202,12 +202,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_new(path: Path, text: str) -> bool:
-    """Write ``path`` unless it exists; whether it was written."""
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
+    """Write ``path``, whole or not at all, unless it exists; whether it was written."""
+    if path.exists():
         return False
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, "utf-8", newline="\n")
+        beside.replace(path)
     except OSError as error:
-        raise TsdsError(f"{path}: cannot be written: {error.strerror}") from None
+        raise unwritable(path, error) from None
+    finally:
+        beside.unlink(missing_ok=True)
     return True

@@ -1,9 +1,9 @@
 """Files at remote addresses, through fsspec: which there are, what identifies their content, and copies of them.
 
-A scan only asks the server: no content is downloaded before a run needs it (:func:`fetch`). How often a request
-is repeated is left to fsspec and the library of the protocol, within the limits that stand here. Credentials
-and everything else about a connection are theirs to find in the environment (AWS_ACCESS_KEY_ID,
-GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN, ~/.netrc, FSSPEC_S3_ANON, ...); what is found there wins over the limits.
+A scan only asks the server: no content is downloaded before a run needs it (:func:`fetch`). What is asked again where
+it failed is in ``retries``. Credentials and everything else about a connection are for fsspec and the library of the
+protocol to find in the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN, ~/.netrc,
+FSSPEC_S3_ANON, ...); what is found there wins over the limits that stand here.
 """
 
 import logging
@@ -20,6 +20,7 @@ from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.dataset_folders import data_files
 from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
+from tsds_pipeline.retries import may_pass, persistently, status_of
 from tsds_pipeline.storage import write_atomically
 
 CONNECT_S = 5
@@ -85,10 +86,7 @@ def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFi
     if web and not format_of(address):
         raise TsdsError(f'{where}: "{printable(address)}" is not {FORMAT_RULE}: name such a file')
     with explained(where, address, remember=True):
-        fs, path = opened(address)
-        found = _matches(fs, path) if pattern else _entries(fs, path)
-        if not pattern and protocol_of(address) == HUB and path.count("/") == _REPOSITORY_DEPTH:
-            found = _of_repository(where, fs, path)
+        path, found = persistently(lambda: _listed(where, address, pattern))
     full = address.rstrip("/")
     before = full.removesuffix(path) if full.endswith(path) else f"{protocol_of(address)}://"
     listed = []
@@ -108,6 +106,17 @@ def remote_files(where: str, address: str, problems: list[str]) -> list[RemoteFi
     return listed
 
 
+def _listed(where: str, address: str, pattern: bool) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The path of ``address`` in its file system, and what is there."""
+    fs, path = opened(address)
+    if pattern:
+        return path, _matches(fs, path)
+    found = _entries(fs, path)
+    if protocol_of(address) == HUB and path.count("/") == _REPOSITORY_DEPTH:
+        found = _of_repository(where, fs, path)
+    return path, found
+
+
 def fetch(file: RemoteFile, copy: Path) -> None:
     """Make ``copy`` (of :meth:`RemoteFile.copy_in`) hold what ``file`` holds, if it does not yet.
 
@@ -116,7 +125,7 @@ def fetch(file: RemoteFile, copy: Path) -> None:
     """
     if not copy.exists():
         with explained(file.where, file.address):
-            write_atomically(copy, lambda beside: _download(file, beside))
+            write_atomically(copy, lambda beside: persistently(lambda: _download(file, beside)))
     for other in copy.parent.iterdir():
         if other != copy and other.suffix != ".tmp":  # which may be under way elsewhere
             other.unlink(missing_ok=True)
@@ -278,7 +287,7 @@ def explained(where: str, address: str, remember: bool = False, doing: str = "re
         raise
     except Exception as error:  # each protocol has a library with errors of its own
         reason = _reason(error, address, doing)
-        if remember and time.monotonic() - started > SLOW_S and not _is_answer(error):
+        if remember and time.monotonic() - started > SLOW_S and (may_pass(error) or not _is_answer(error)):
             _failed_slowly[server] = (time.monotonic(), reason)
         raise TsdsError(f"{name}: {reason}") from None
 
@@ -286,18 +295,12 @@ def explained(where: str, address: str, remember: bool = False, doing: str = "re
 def _is_answer(error: Exception) -> bool:
     """Whether it is about this one address, and not about the server."""
     about_it = isinstance(error, FileNotFoundError | PermissionError | ImportError)
-    return about_it or _status(error) is not None
-
-
-def _status(error: Exception) -> int | None:
-    """The status of the answer that ``error`` tells of, where there was one."""
-    answer = getattr(error, "response", None)
-    return getattr(error, "status", None) or getattr(answer, "status_code", None)
+    return about_it or status_of(error) is not None
 
 
 def _reason(error: Exception, address: str, doing: str) -> str:
     """What went wrong and what to do about it."""
-    status = _status(error)
+    status = status_of(error)
     words = printable(without_secrets((str(error).strip() or type(error).__name__).splitlines()[0]))
     if isinstance(error, ImportError):
         missing = (_missing_module(error) or "the package").partition(".")[0]

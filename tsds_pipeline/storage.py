@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, told_of_disk
 from tsds_pipeline.seals import UNSEALED, seal, sealed_digest
 
 SUFFIX = ".parquet"
+PAYLOADS = (".npy", ".faiss")
 _METADATA_KEY = "tsds"
 # Of a table that is written as it is read.
 _ROWS_AT_A_TIME = 2**14
@@ -147,7 +148,7 @@ def write_artifact(path: Path, draft: Draft) -> Artifact:
     if draft.reads is not None:
         draft.reads.cleanup()
     for stale in path.parent.glob(f"{path.stem}.*-*"):
-        if stale.name not in names.values() and stale.suffix in (".npy", ".faiss"):
+        if stale.name not in names.values() and stale.suffix in PAYLOADS:
             stale.unlink(missing_ok=True)
     return made
 
@@ -214,22 +215,23 @@ def damage_of(path: Path, digest: Callable[[Path], str]) -> str | None:
 
     ``digest`` gives the ``sealed_digest`` of a file. What older versions wrote without checksums passes as sound.
     """
+    looked_at = path
     try:
         artifact = read_artifact(path)
         if (said := artifact.header.seal) != UNSEALED and digest(path) != said:
             return f"{path}: its bytes are not those that were written"
         for name, file in artifact.header.payloads.items():
-            beside, said = path.with_name(file), artifact.header.checksums.get(name)
-            if not beside.is_file():
-                return f"{beside}: is gone"
-            if said and digest(beside) != said:
-                return f"{beside}: its bytes are not those that were written"
+            looked_at, said = path.with_name(file), artifact.header.checksums.get(name)
+            if not looked_at.is_file():
+                return f"{looked_at}: is gone"
+            if said and digest(looked_at) != said:
+                return f"{looked_at}: its bytes are not those that were written"
     except FileNotFoundError:
         return None
     except TsdsError as error:
         return str(error).partition("; delete it")[0]
     except OSError as error:
-        return f"{path}: cannot be read ({error.strerror or error})"
+        return f"{looked_at}: cannot be read ({error.strerror or error})"
     return None
 
 
@@ -294,14 +296,15 @@ def attempt_path(path: Path) -> Path:
 
 
 def write_atomically(path: Path, writer: Callable[[Path], Any]) -> None:
-    """Let ``writer`` make a file beside ``path``, then rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``writer`` make a file beside ``path``, then rename it to ``path``. TsdsError where the disk refuses."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        writer(temporary)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with told_of_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer(temporary)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -222,7 +222,7 @@ def _lateness(
         late_nodes = [node for name, node in found.items() if name in needed and node.state != FRESH]
         last = before.get(task)
         if late_nodes:
-            since = last["since"] if last else moment
+            since = min(last["since"], moment) if last else moment  # the clock may have been set back
             # A sample that is made again passes the check by itself: it is told again then.
             sample = _time_of(observed, f"sampled_subset|{task}")
             late = moment - since >= limit

@@ -15,14 +15,15 @@ from itertools import takewhile
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.scheduler.instigation import TickStatus
+from dagster._core.scheduler.instigation import SensorInstigatorData, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from tsds_pipeline.damage import find_damage, set_aside
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, told_of_disk
 from tsds_pipeline.graph import (
     CHAINS,
     WARMUP,
@@ -37,6 +38,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
+from tsds_pipeline.lock import is_developing
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
@@ -44,6 +46,7 @@ from tsds_pipeline.orchestration.launcher import may_be_alive
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
 from tsds_pipeline.orchestration.sqlite_engines import kept_engines
+from tsds_pipeline.orchestration.sqlite_files import make_files
 from tsds_pipeline.orchestration.wave import Wave, wave
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import (
@@ -61,6 +64,8 @@ from tsds_pipeline.storage import read_attempt, record_failure
 _UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
 _LONGEST_TICK = 300.0
 """Seconds."""
+_SKEW = 60.0
+"""Seconds: what is further in the future was written before the clock was set back."""
 MADE, WAITING = "made", "waiting"
 MANY = 30
 """Of more partitions than these a refresh makes one Dagster run, see ``wave``; else each has one of its own."""
@@ -142,12 +147,14 @@ class Refresh:
         The caller holds ``lock.refresh_lock``, so the automation starts no others. One who names the ``instance`` is
         in a run of its daemon.
         """
-        with nullcontext(instance) if instance else project_instance(self.observed.project) as found:
+        project = self.observed.project
+        with nullcontext(instance) if instance else project_instance(project) as found:
+            tick_again(found)
             told = False
             if instance is not None:
                 self._take_over(found, "a refresh that is under way does it")
             while True:
-                dead = instance is None and not daemon_is_alive(found)
+                dead = instance is None and not (is_developing(project) or daemon_is_alive(found))
                 end_dead_runs(found, all_of_them=dead)
                 # One in a run does not wait for what is queued, which may be waiting for it to make room; nobody
                 # starts that where the daemon is dead. A tick that began before the lock was taken may still ask.
@@ -320,7 +327,10 @@ class _Runner:
         while info is not None and info.cause is not None:
             info = info.cause
         text = info.message.strip() if info else "the run failed"
-        error = TsdsError(f"{text} (run {result.run_id})")
+        if info and info.cls_name == TsdsError.__name__:
+            error = TsdsError(text.partition(": ")[2])  # the class comes first
+        else:
+            error = TsdsError(f"{text} (run {result.run_id})")
         record_failure(node_path(self._observed.project.storage, node), error)
         return str(error)
 
@@ -340,9 +350,20 @@ def end_dead_runs(instance: dg.DagsterInstance, *, all_of_them: bool = False) ->
 
 
 def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
-    """Whether a daemon told of itself within the last two minutes; it does so twice a minute."""
+    """Whether a daemon told of itself within the last two minutes; it does so twice a minute.
+
+    One that told of itself in the future did so before the clock was set back.
+    """
     beats = instance.get_daemon_heartbeats().values()
-    return any(time.time() - beat.timestamp < 120 for beat in beats)
+    return any(abs(time.time() - beat.timestamp) < 120 for beat in beats)
+
+
+def tick_again(instance: dg.DagsterInstance) -> None:
+    """Let sensors tick whose last tick is in the future, since the clock was set back: they would wait until then."""
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        data, now = state.instigator_data, time.time()
+        if isinstance(data, SensorInstigatorData) and (data.last_tick_start_timestamp or 0) > now + _SKEW:
+            instance.update_instigator_state(state.with_data(data._replace(last_tick_start_timestamp=now)))
 
 
 def is_asking(instance: dg.DagsterInstance) -> bool:
@@ -350,10 +371,15 @@ def is_asking(instance: dg.DagsterInstance) -> bool:
 
     One that a killed daemon left open counts for a few minutes at most.
     """
-    after = time.time() - _LONGEST_TICK
+    now = time.time()
     for state in instance.all_instigator_state():
         open_ticks = instance.get_ticks(
-            state.instigator_origin_id, state.selector_id, after=after, limit=1, statuses=[TickStatus.STARTED]
+            state.instigator_origin_id,
+            state.selector_id,
+            after=now - _LONGEST_TICK,
+            before=now + _SKEW,
+            limit=1,
+            statuses=[TickStatus.STARTED],
         )
         if open_ticks:
             return True
@@ -393,12 +419,14 @@ def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
 def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of ``project``: the one that the environment names, else that in the project folder.
 
-    Raises :class:`TsdsError` for one of the environment that cannot be opened.
+    Raises :class:`TsdsError` for one of the environment that cannot be opened, and when the disk that it is on refuses.
     """
     given = project.given_dagster_home()
     home = given or project.prepare_dagster_home()
     # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
-    with _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
+    with told_of_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
+        if given is None:
+            make_files(home, _opened_once)
         instance = held.enter_context(_opened(home) if given is None else _given(home))
         if given is None:
             # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
@@ -412,6 +440,11 @@ def _opened(home: Path) -> dg.DagsterInstance:
     # Output stays on the terminal, where progress shows, instead of being captured run by run.
     ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
     return dg.DagsterInstance.from_ref(ref)
+
+
+def _opened_once(home: Path) -> None:
+    with _dagster_home(home):
+        _opened(home).dispose()
 
 
 def _given(home: Path) -> dg.DagsterInstance:

@@ -63,12 +63,15 @@ def write_warehouse(observed: Observed) -> Path:
     views += [(name, _query(name, observed), observed.models[name].file.description) for name in made]
 
     def write(path: Path) -> None:
-        with duckdb.connect(str(path), config=_CONFIG) as connection:
-            connection.begin()
-            for name, query, description in views:
-                connection.execute(_view(name, query))
-                connection.execute(f'COMMENT ON VIEW "{name}" IS {quoted(description)}')
-            connection.commit()
+        try:
+            with duckdb.connect(str(path), config=_CONFIG) as connection:
+                connection.begin()
+                for name, query, description in views:
+                    connection.execute(_view(name, query))
+                    connection.execute(f'COMMENT ON VIEW "{name}" IS {quoted(description)}')
+                connection.commit()
+        finally:  # where there was no room for the whole of it
+            path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
 
     path = observed.project.storage / FILE
     write_atomically(path, write)
