@@ -14,6 +14,7 @@ from tsds_pipeline.orchestration.automation import condition, model_condition, s
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job, schedules
+from tsds_pipeline.orchestration.json_logs import use_json_if_asked
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import AUTOMATION, Project
 from tsds_pipeline.settings import DagsterSettings
@@ -21,6 +22,7 @@ from tsds_pipeline.settings import DagsterSettings
 
 def definitions(root: str | None = None) -> dg.Definitions:
     """The pipeline on the project folder ``root``; without it on the one that TSDS_PROJECT names."""
+    use_json_if_asked()
     loaded = _project(root)
     settings = loaded.settings.dagster if loaded else DagsterSettings()
     running = os.environ.get(AUTOMATION) == "on"

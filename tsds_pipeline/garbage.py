@@ -20,6 +20,7 @@ from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.node_names import FOLDER as ENCODERS
 from tsds_pipeline.project import Project
 from tsds_pipeline.report.pages import calibration_path, page_path, version_of
+from tsds_pipeline.sizes import size_of
 from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
 from tsds_pipeline.stages.gradient_warmup import encoder_of, stored_warmup
 from tsds_pipeline.stages.history import FOLDER as HISTORY
@@ -51,12 +52,7 @@ class Garbage:
     @property
     def size(self) -> int:
         """In bytes."""
-        files = [self.path] if self.path.is_file() else self.path.rglob("*")
-        total = 0
-        for path in files:
-            with suppress(FileNotFoundError):  # renamed or removed by a run
-                total += path.stat().st_size if path.is_file() else 0
-        return total
+        return size_of(self.path)
 
     def remove(self) -> None:
         """Delete it; one that is gone already is no error."""

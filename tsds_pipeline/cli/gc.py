@@ -32,6 +32,7 @@ def gc(dry_run: bool, exports: bool, embeddings: bool) -> None:
     from tsds_pipeline.garbage import garbage
     from tsds_pipeline.graph import observe
     from tsds_pipeline.lock import refresh_lock
+    from tsds_pipeline.sizes import shown_size
 
     project = chosen_project()
     with refresh_lock(project):
@@ -40,12 +41,12 @@ def gc(dry_run: bool, exports: bool, embeddings: bool) -> None:
         for item in () if dry_run else found:
             item.remove()
     for line, size in sizes.items():
-        say(f"{_shown_size(size):>10}  {line}")
+        say(f"{shown_size(size):>10}  {line}")
     if not found:
         say("nothing to delete")
         return
     done = "would be deleted" if dry_run else "deleted"
-    say(f"{_shown_size(sum(sizes.values()))} in {len(found)} files and folders {done}")
+    say(f"{shown_size(sum(sizes.values()))} in {len(found)} files and folders {done}")
 
 
 def _sizes(root: "Path", found: Sequence["Garbage"]) -> dict[str, int]:
@@ -55,11 +56,3 @@ def _sizes(root: "Path", found: Sequence["Garbage"]) -> dict[str, int]:
         line = f"{item.path.parent.relative_to(root)}: {item.reason}"
         sizes[line] = sizes.get(line, 0) + item.size
     return sizes
-
-
-def _shown_size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -33,15 +33,10 @@ class ArtifactIOManager(dg.UPathIOManager):
         made = write_artifact(Path(str(path)), obj)
         asset = context.asset_key.to_user_string()
         node = f"{asset}|{context.asset_partition_key}" if context.has_asset_partitions else asset
-        log_materialization(
-            self._storage,
-            node,
-            made,
-            made.rows,
-            seconds=context.output_metadata["seconds"].value,
-            made_because=context.output_metadata["made_because"].value,
-            run_id=context.run_id,
-        )
+        said = {
+            name: context.output_metadata[name].value for name in ("seconds", "peak_memory", "made_because")
+        }
+        log_materialization(self._storage, node, made, made.rows, run_id=context.run_id, **said)
 
     def load_from_path(self, context: dg.InputContext, path: Any) -> Artifact:
         return read_artifact(Path(str(path)))

@@ -35,6 +35,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
+from tsds_pipeline.logs import is_json
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
@@ -54,7 +55,6 @@ _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
     "class": "NoOpComputeLogManager",
 }
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -241,12 +241,14 @@ class _Runner:
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
         partition = run[0].partition("|")[2]
+        # What people hear of a refresh, its steps tell.
+        level = "INFO" if is_json() else "CRITICAL"
         with observed_once(self._observed):
             result = self._job.execute_in_process(
                 instance=self._instance,
                 partition_key=node_partition(partition) if partition else None,
                 asset_selection=[asset_key(node) for node in run],
-                run_config=_QUIET,
+                run_config={"loggers": {"console": {"config": {"log_level": level}}}},
                 tags={REFRESH: self._refresh, **_key_tags(run[0])},
                 raise_on_error=False,
             )
