@@ -21,6 +21,8 @@ COMMANDS = [
     "redraw",
     "backfill",
     "gc",
+    "metrics",
+    "alerts",
     "dev",
     "select",
 ]

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from tsds_pipeline.cli.alerts import alerts
 from tsds_pipeline.cli.backfill import backfill
 from tsds_pipeline.cli.calibrate import calibrate
 from tsds_pipeline.cli.compare import compare
@@ -107,6 +108,7 @@ for command in (
     backfill,
     gc,
     metrics,
+    alerts,
     dev,
     select,
 ):
