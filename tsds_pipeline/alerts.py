@@ -6,6 +6,7 @@ When it is told, and that it is told once, is in ``orchestration.alerts``.
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -76,6 +77,17 @@ def destination(settings: AlertSettings) -> str | None:
     return f"the command in [alerts] ({settings.command[0]})" if settings.command is not None else None
 
 
+def check_destination(settings: AlertSettings) -> None:
+    """TsdsError where alerts cannot even be sent; nothing is sent."""
+    if address := os.environ.get(WEBHOOK, "").strip():
+        try:
+            valid_webhook(address)
+        except ValueError as error:
+            raise TsdsError(f"{destination(settings)} is {error}") from None
+    elif settings.command is not None and shutil.which(settings.command[0]) is None:
+        raise TsdsError(f"{destination(settings)} cannot be run: there is no such program")
+
+
 def deliver(settings: AlertSettings, said: Mapping[str, Any]) -> None:
     """Send ``said`` to its :func:`destination`, if there is one.
 
@@ -83,10 +95,7 @@ def deliver(settings: AlertSettings, said: Mapping[str, Any]) -> None:
     """
     where = destination(settings)
     if address := os.environ.get(WEBHOOK, "").strip():
-        try:
-            valid_webhook(address)
-        except ValueError as error:
-            raise TsdsError(f"{where} is {error}") from None
+        check_destination(settings)
         _post(where, address, said)
     elif settings.webhook is not None:
         _post(where, settings.webhook.get_secret_value(), said)

@@ -90,8 +90,8 @@ class JsonFormatter(logging.Formatter):
             "run_id": meta.get("run_id"),
             "job": meta.get("job_name"),
             "sensor": meta.get("name"),
-            **fields,
             "exception": self._error(record, meta),
+            **fields,
         }
         return json.dumps({name: value for name, value in line.items() if value is not None}, default=str)
 

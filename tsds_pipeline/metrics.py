@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -164,8 +164,31 @@ def _of_tasks(found: Sequence[NodeStatus]) -> Iterator["Metric"]:
     yield made
 
 
-def _of_costs(observed: Observed) -> Iterator["Metric"]:
+class Cost(NamedTuple):
+    """What it took to make the partitions of an asset so far."""
+
+    asset: str
+    made: int
+    seconds: float
+    peak_memory: int | None
+    """Of the last of each partition, in bytes."""
+
+
+def costs(storage: Path) -> list[Cost]:
+    """What the log in ``storage`` says of each asset."""
     import duckdb
+
+    query = f"""
+        SELECT asset, count(*), sum(coalesce(seconds, 0)), max(latest) FROM (
+            SELECT asset, seconds, CASE WHEN row_number() OVER (
+                PARTITION BY asset, source, task ORDER BY made_at DESC) = 1 THEN peak_memory END AS latest
+            FROM ({relation_sql(MATERIALIZATIONS, storage, {})})
+        ) GROUP BY asset ORDER BY asset"""
+    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+        return [Cost(*row) for row in connection.execute(query).fetchall()]
+
+
+def _of_costs(observed: Observed) -> Iterator["Metric"]:
     from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily
 
     seconds = SummaryMetricFamily(
@@ -178,17 +201,10 @@ def _of_costs(observed: Observed) -> Iterator["Metric"]:
         "The most memory of the process that made a partition of the asset, of the last of each.",
         labels=["asset"],
     )
-    query = f"""
-        SELECT asset, count(*), sum(seconds), max(latest) FROM (
-            SELECT asset, seconds, CASE WHEN row_number() OVER (
-                PARTITION BY asset, source, task ORDER BY made_at DESC) = 1 THEN peak_memory END AS latest
-            FROM ({relation_sql(MATERIALIZATIONS, observed.project.storage, observed.keys)})
-        ) GROUP BY asset ORDER BY asset"""
-    with duckdb.connect() as connection:
-        for asset, number, total, peak in connection.execute(query).fetchall():
-            seconds.add_metric([asset], count_value=number, sum_value=total or 0)
-            if peak is not None:
-                memory.add_metric([asset], peak)
+    for one in costs(observed.project.storage):
+        seconds.add_metric([one.asset], count_value=one.made, sum_value=one.seconds)
+        if one.peak_memory is not None:
+            memory.add_metric([one.asset], one.peak_memory)
     yield seconds
     yield memory
     stored = GaugeMetricFamily("tsds_stored_bytes", "What is stored, by what it is for.", labels=["part"])

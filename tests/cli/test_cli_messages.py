@@ -21,6 +21,7 @@ COMMANDS = [
     "redraw",
     "backfill",
     "gc",
+    "doctor",
     "metrics",
     "alerts",
     "dev",

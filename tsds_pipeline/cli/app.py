@@ -17,6 +17,7 @@ from tsds_pipeline.cli.calibrate import calibrate
 from tsds_pipeline.cli.compare import compare
 from tsds_pipeline.cli.demo import demo
 from tsds_pipeline.cli.dev import dev
+from tsds_pipeline.cli.doctor import doctor
 from tsds_pipeline.cli.gc import gc
 from tsds_pipeline.cli.init import init
 from tsds_pipeline.cli.metrics import metrics
@@ -107,6 +108,7 @@ for command in (
     redraw,
     backfill,
     gc,
+    doctor,
     metrics,
     alerts,
     dev,
