@@ -17,6 +17,45 @@ from typing import Any, Self
 from tests.projects import as_jsonl
 
 
+class Receiver:
+    """A web server that takes what is posted to it: ``bodies``. It answers ``status``."""
+
+    def __init__(self):
+        self.bodies: list[Any] = []
+        self.status = HTTPStatus.OK
+
+    def __enter__(self) -> Self:
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if owner.status == HTTPStatus.OK:
+                    owner.bodies.append(json.loads(body))
+                self.send_response(owner.status)
+                if owner.status == HTTPStatus.FOUND:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def do_GET(self):
+                raise AssertionError("what was to be sent is lost")
+
+            def log_message(self, *_: object):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/services/a-secret"
+
+
 class WebServer:
     """Serves ``files`` by path and notes in ``requests`` what it was asked. It can be stopped and started again."""
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import (
+    AlertSettings,
     CorpusSettings,
     DagsterSettings,
     EncoderSettings,
@@ -301,6 +302,8 @@ REACH = [
     ("dagster", "interval = 60", set()),
     ("dagster", "late_after = 1.5", set()),
     ("dagster", 'owners = ["team:data"]', set()),
+    ("alerts", 'webhook = "https://host/path"', set()),
+    ("alerts", 'command = ["mail", "someone"]', set()),
 ]
 # What else has to stand there for a key to be allowed.
 OF_CAUSAL, OF_GRADIENT = ([f'kind = "{kind}"', 'model = "m"'] for kind in ("causal", "gradient"))
@@ -328,6 +331,7 @@ MODELS = {
     "export": ExportSettings,
     "storage": StorageSettings,
     "dagster": DagsterSettings,
+    "alerts": AlertSettings,
 }
 
 

@@ -22,8 +22,8 @@ from tsds_pipeline.settings import (
 )
 
 TABLES = (
-    "tables: corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, selection, sources, storage, "
-    "tasks"
+    "tables: alerts, corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, selection, sources, "
+    "storage, tasks"
 )
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
@@ -92,6 +92,28 @@ def test_what_is_not_toml(content, expected, tmp_path):
             '[sources."[key]"]',
             f'[sources."[key]"]: a key has {KEY_RULE}',
         ),
+        # A webhook is a secret
+        (
+            '[alerts]\nwebhook = "htp://host/secret"',
+            '[alerts] webhook = ...: not the address of a web server, as "https://host/path" is',
+        ),
+        (
+            '[alerts]\nwebhook = ["https://host/secret"]',
+            '[alerts] webhook = ...: must be the address of a web server, as "https://host/path" is',
+        ),
+        (
+            '[alerts]\nwebhook = "https://host/secret\\n"',
+            '[alerts] webhook = ...: not the address of a web server, as "https://host/path" is',
+        ),
+        (
+            '[alerts]\nwebhook = "https://host/secret"\ncommand = ["mail"]',
+            "[alerts]: webhook and command exclude each other: keep one of them",
+        ),
+        (
+            '[alerts]\ncommand = "mail"',
+            '[alerts] command = "mail": must be a list: a program and its arguments',
+        ),
+        ("[alerts]\ncommand = []", "[alerts] command = []: must be a list: a program and its arguments"),
         # Something else where a table belongs
         ("encoder = 1", "encoder = 1: must be a table: write [encoder]"),
         ("tasks = [1]", "tasks = [1]: must be a table: write [tasks]"),

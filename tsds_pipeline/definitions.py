@@ -10,21 +10,25 @@ from tsds_pipeline.assets.sql_models import model_assets
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import WARMUP, project_models
 from tsds_pipeline.node_names import DEFAULT_ENCODER, node_name
+from tsds_pipeline.orchestration.alerts import alert_sensor
 from tsds_pipeline.orchestration.automation import condition, model_condition, sensors
 from tsds_pipeline.orchestration.forked_runs import fork_runs
 from tsds_pipeline.orchestration.inputs import input_specs
 from tsds_pipeline.orchestration.io_managers import ProjectIOManager
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job, schedules
+from tsds_pipeline.orchestration.json_logs import use_json_if_asked
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import AUTOMATION, Project
-from tsds_pipeline.settings import DagsterSettings
+from tsds_pipeline.settings import AlertSettings, DagsterSettings
 
 
 def definitions(root: str | None = None) -> dg.Definitions:
     """The pipeline on the project folder ``root``; without it on the one that TSDS_PROJECT names."""
+    use_json_if_asked()
     loaded = _project(root)
     settings = loaded.settings.dagster if loaded else DagsterSettings()
     running = os.environ.get(AUTOMATION) == "on"
+    sensing = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     project = ProjectResource(root=root)
     encoders = [DEFAULT_ENCODER, *(loaded.settings.encoders if loaded else ())]
     conditioned = condition(root, len(encoders))
@@ -38,9 +42,10 @@ def definitions(root: str | None = None) -> dg.Definitions:
         assets=dg.map_asset_specs(owned, [*input_specs(encoders), *assets, *models]),
         resources={"project": project, "artifacts": ProjectIOManager(project=project)},
         jobs=[refresh_job, redraw_job],
-        sensors=sensors(
-            settings, dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
-        ),
+        sensors=[
+            *sensors(settings, sensing),
+            alert_sensor(loaded.settings.alerts if loaded else AlertSettings(), settings.interval, sensing),
+        ],
         schedules=schedules(
             settings, dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
         ),

@@ -9,7 +9,9 @@ import hashlib
 import json
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -114,7 +116,22 @@ def _checked(size: int, mtime_ns: int, inode: int, digest: str) -> _Entry:
     return _Entry(size, mtime_ns, inode, digest)
 
 
+_noted: ContextVar[bool] = ContextVar("noted", default=True)
+
+
+@contextmanager
+def not_noted() -> Iterator[None]:
+    """Inside, no cache is written: for a look that changes nothing."""
+    token = _noted.set(False)
+    try:
+        yield
+    finally:
+        _noted.reset(token)
+
+
 def _save(cache: Path, entries: dict[str, _Entry]) -> None:
+    if not _noted.get():
+        return
     text = json.dumps({"format": _FORMAT, "files": entries}, indent=0, sort_keys=True)
     try:
         write_atomically(cache, lambda path: path.write_text(text, encoding="ascii"))

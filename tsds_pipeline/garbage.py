@@ -20,7 +20,9 @@ from tsds_pipeline.node_names import DEFAULT_ENCODER
 from tsds_pipeline.node_names import FOLDER as ENCODERS
 from tsds_pipeline.project import Project
 from tsds_pipeline.report.pages import calibration_path, page_path, version_of
+from tsds_pipeline.sizes import size_of
 from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
+from tsds_pipeline.sql.relations import MATERIALIZATIONS
 from tsds_pipeline.stages.gradient_warmup import encoder_of, stored_warmup
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.kernel_sums import FOLDER as KERNEL_SUMS
@@ -52,12 +54,7 @@ class Garbage:
     @property
     def size(self) -> int:
         """In bytes."""
-        files = [self.path] if self.path.is_file() else self.path.rglob("*")
-        total = 0
-        for path in files:
-            with suppress(FileNotFoundError):  # renamed or removed by a run
-                total += path.stat().st_size if path.is_file() else 0
-        return total
+        return size_of(self.path)
 
     def remove(self) -> None:
         """Delete it; one that is gone already is no error."""
@@ -92,9 +89,8 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
     found += _unknown(encoders, observed.encoders, "task with the encoder")
     found += [one for name in BY_MIXTURE for one in _unknown(storage / name, observed.mixtures, "mixture")]
     found += _pages(observed)
-    found += _abandoned([storage, observed.project.exports, observed.project.reports])
+    found += left_behind([storage, observed.project.exports, observed.project.reports])
     found += _stale_payloads(storage)
-    found += [Garbage(path, "it was damaged") for path in sorted(storage.rglob(f"*{ASIDE}"))]
     found += _copies(storage / COPIES, observed)
     found += _kernel_sums(storage, observed)
     found += _models(storage, observed)
@@ -108,6 +104,28 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
         found += _other_encoders(storage / EMBEDDINGS, projects)
         found += _other_warmups(storage / WARMUPS, projects)
     return found
+
+
+def old_records(project: Project, before: float) -> list[Garbage]:
+    """What was put on record before the time ``before``: months of the log of results, versions of samples.
+
+    No result needs them; SQL models tell of them. Of each task's versions the last one stays.
+    """
+    log = _entries(project.storage / MATERIALIZATIONS)
+    versions = [_entries(folder)[:-1] for folder in _entries(project.storage / HISTORY) if folder.is_dir()]
+    found = []
+    for path in (path for paths in (log, *versions) for path in paths):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                found.append(Garbage(path, "a record of what is long ago"))
+    return found
+
+
+def left_behind(folders: Iterable[Path]) -> list[Garbage]:
+    """What killed processes left in ``folders``, and what was found damaged there."""
+    folders = list(folders)
+    damaged = [path for folder in folders for path in sorted(folder.rglob(f"*{ASIDE}"))]
+    return [*_abandoned(folders), *(Garbage(path, "it was damaged") for path in damaged)]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -1,10 +1,23 @@
 """Files of models on the Hugging Face hub: from the local cache where they are there, else downloaded once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.retries import persistently
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside, the hub is not asked: only what is in the local cache is found."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def model_files(

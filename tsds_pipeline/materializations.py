@@ -4,20 +4,33 @@ It decides nothing, and no result depends on it but the models that read it.
 """
 
 import json
+import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tsds_pipeline.graph import keys_of
+from tsds_pipeline.graph import describe, keys_of
+from tsds_pipeline.logs import log
 from tsds_pipeline.sql.relations import MATERIALIZATIONS as FOLDER
 from tsds_pipeline.storage import Artifact
 
 
 def log_materialization(
-    storage: Path, node: str, made: Artifact, rows: int, *, seconds: float, made_because: str, run_id: str
+    storage: Path,
+    node: str,
+    made: Artifact,
+    rows: int,
+    *,
+    seconds: float,
+    peak_memory: int,
+    made_because: str,
+    run_id: str,
 ) -> None:
-    """Add a line for ``made``, the artifact with so many ``rows`` that is stored for ``node`` now."""
+    """Add a line for ``made``, the artifact with so many ``rows`` that is stored for ``node`` now.
+
+    ``peak_memory`` is in bytes.
+    """
     now = datetime.now(UTC)
     source, task = keys_of(node)
     line = {
@@ -27,6 +40,7 @@ def log_materialization(
         "task": task,
         "version": made.version,
         "seconds": seconds,
+        "peak_memory": peak_memory,
         "rows": rows,
         "made_because": made_because,
         "run_id": run_id,
@@ -35,6 +49,8 @@ def log_materialization(
     with suppress(OSError):
         line["bytes"] = sum(path.stat().st_size for path in made.files)
         _append(storage / FOLDER / f"{now:%Y-%m}.jsonl", json.dumps(line, ensure_ascii=False))
+    said = {name: line.get(name) for name in ("seconds", "peak_memory", "rows", "bytes", "made_because")}
+    log(logging.INFO, f"{describe(node)}: made in {seconds:.1f} s", node=node, run_id=run_id, **said)
 
 
 def _append(path: Path, line: str) -> None:

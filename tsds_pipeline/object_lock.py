@@ -136,6 +136,20 @@ class Lock:
         return found is not None and found["owner"] == self._owner
 
 
+def holder_at(url: str) -> str | None:
+    """Which machine's refresh is under way at ``url``, if any. TsdsError where the store does not answer."""
+    with using(url):
+        fs, base = opened(url)
+        try:
+            said = json.loads(fs.cat_file(f"{base}/{LOCK}"))
+        except FileNotFoundError:
+            # Where nothing is yet, the bucket has to be there.
+            if not fs.exists(base) and not fs.exists(base.partition("/")[0]):
+                raise
+            return None
+        return str(said["who"]) if float(said["until"]) > time.time() else None
+
+
 def using(url: str) -> AbstractContextManager[None]:
     """Turns whatever goes wrong with the store at ``url`` into a :class:`TsdsError`."""
     return explained(WHERE, url, doing="used")

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tsds_pipeline.logs import is_json
+
 Progress = Callable[[int, int], None]
 """Called with (done, total). Work with nothing to do does not call it."""
 
@@ -18,7 +20,7 @@ def progress_bar(description: str, log: Callable[[str], None]) -> Iterator[Progr
     The lines go to ``log`` too, the log of the run. Nothing is shown before the first call, nor, without a
     terminal, for work shorter than ten seconds.
     """
-    if not sys.stderr.isatty():
+    if is_json() or not sys.stderr.isatty():
         yield _lines(description, log)
         return
     from rich.console import Console
@@ -60,7 +62,8 @@ def _lines(description: str, log: Callable[[str], None]) -> Progress:
         left = f", about {_duration((total - done) / rate)} left" if 0 < done < total else ""
         line = f"{description}: {done:,} of {total:,} ({rate:.0f}/s{left})"
         log(line)
-        print(line, file=sys.stderr, flush=True)
+        if not is_json():
+            print(line, file=sys.stderr, flush=True)
 
     return show
 

@@ -180,6 +180,11 @@ reports/
 """
 
 
+def project_folder(root: Path | str | None = None) -> Path:
+    """The folder that :meth:`Project.load` looks at, whether or not it is a project."""
+    return _chosen_folder(root)[0]
+
+
 def _chosen_folder(root: Path | str | None) -> tuple[Path, str]:
     """The folder, absolute, and how to name it in a message."""
     if root is not None:

@@ -30,6 +30,7 @@ from tsds_pipeline.settings_types import (
     WEIGHTS,
     Address,
     Amounts,
+    Command,
     Count,
     Cron,
     Folders,
@@ -46,6 +47,7 @@ from tsds_pipeline.settings_types import (
     Text,
     TimeZone,
     Values,
+    Webhook,
     Weights,
 )
 
@@ -344,6 +346,21 @@ class DagsterSettings(_Table):
     )
 
 
+class AlertSettings(_Table):
+    """[alerts]: who hears of what is wrong. It decides no result; read when Dagster loads the project."""
+
+    webhook: Webhook | None = Field(
+        None, description='the address of a web server, as "https://host/path" is'
+    )
+    command: Command | None = Field(None, description="a list: a program and its arguments")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.webhook is not None and self.command is not None:
+            raise ValueError("webhook and command exclude each other: keep one of them")
+        return self
+
+
 class Settings(_Table):
     """The whole of tsds.toml."""
 
@@ -355,6 +372,7 @@ class Settings(_Table):
     export: ExportSettings = ExportSettings()
     storage: StorageSettings = StorageSettings()
     dagster: DagsterSettings = DagsterSettings()
+    alerts: AlertSettings = AlertSettings()
     tasks: dict[Key, TaskSettings] = {}
     sources: dict[Key, SourceSettings] = {}
     exclude: dict[Key, ExcludedSettings] = {}

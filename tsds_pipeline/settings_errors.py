@@ -10,7 +10,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from tsds_pipeline.addresses import without_secrets
 from tsds_pipeline.errors import TsdsError, printable
@@ -75,7 +75,10 @@ def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> 
     header = f"[{name}]" if table else ""
     if problem["type"] == "extra_forbidden":
         return place, _unknown(header, model, str(key), value)
-    found = header if key is None else f"{header} {_toml_key(key)} = {_toml_value(value)}"
+    shown = (
+        "..." if key is not None and _is_secret(model.model_fields[key].annotation) else _toml_value(value)
+    )
+    found = header if key is None else f"{header} {_toml_key(key)} = {shown}"
     if problem["type"] == "value_error":
         return place, f"{found}: {problem['ctx']['error']}"
     if key is None:
@@ -108,6 +111,10 @@ def _locate(model: type[BaseModel], names: list[str]) -> tuple[tuple[str, ...], 
 
 def _is_table(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_is_secret, get_args(annotation)))
 
 
 def _table_members(annotation: Any) -> type[BaseModel] | None:

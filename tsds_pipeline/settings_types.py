@@ -6,7 +6,7 @@ import zoneinfo
 from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from tsds_pipeline.addresses import REMOTE, WEB, check_address, protocol_of
 from tsds_pipeline.keys import KEY_PATTERN, KEY_RULE
@@ -77,6 +77,17 @@ def _valid_owner(owner: str) -> str:
     return owner
 
 
+def valid_webhook(address: str) -> None:
+    """ValueError, in words without it, where ``address`` cannot be one that alerts are sent to."""
+    if not re.fullmatch(r"https?://[!-~]+", address):
+        raise ValueError('not the address of a web server, as "https://host/path" is')
+
+
+def _webhook(secret: SecretStr) -> SecretStr:
+    valid_webhook(secret.get_secret_value())
+    return secret
+
+
 def _plain_values(values: dict[str, tuple]) -> dict[str, tuple]:
     for value in (one for listed in values.values() for one in listed):
         if isinstance(value, float) and not math.isfinite(value):
@@ -114,6 +125,8 @@ Template = Annotated[Text, AfterValidator(_valid_template)]
 Cron = Annotated[str, AfterValidator(_valid_cron)]
 Address = Annotated[Text, AfterValidator(_usable_address)]
 TimeZone = Annotated[str, AfterValidator(_valid_timezone)]
+Webhook = Annotated[SecretStr, AfterValidator(_webhook)]
+Command = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 Owner = Annotated[str, AfterValidator(_valid_owner)]
 Key = Annotated[str, AfterValidator(_valid_key)]
 # TOML gives lists and the settings hold tuples, so the tuple itself cannot be strict; its items still are.

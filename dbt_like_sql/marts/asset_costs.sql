@@ -15,6 +15,7 @@ SELECT
     sum(seconds) AS seconds,  -- All of them together.
     median(seconds) AS median_seconds,  -- Of one partition.
     max(seconds) AS max_seconds,  -- The slowest one.
+    max(peak_memory) AS peak_memory,  -- The most memory of a process that made one, in bytes.
     any_value(partitions) AS partitions,  -- How many partitions it has had.
     any_value(stored.bytes) AS bytes,  -- Size of their last results.
     any_value(stored.rows) AS rows,  -- Rows of their last results.

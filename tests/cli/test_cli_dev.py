@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands import tsds
 from tests.dev_server import dev_server
-from tsds_pipeline.cli.dev import _is_loopback
+from tsds_pipeline.cli.dev import is_loopback
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.orchestration.refresh import project_instance
 from tsds_pipeline.project import Project
@@ -44,7 +44,7 @@ def automation(server):
     (repository,) = found["repositoriesOrError"]["nodes"]
     states = {s["name"]: s["sensorState"]["status"] for s in repository["sensors"]}
     states |= {s["name"]: s["scheduleState"]["status"] for s in repository["schedules"]}
-    assert states.keys() == {"automation", "project_inputs", "fresh_samples", "nightly_refresh"}
+    assert states.keys() == {"alerts", "automation", "project_inputs", "fresh_samples", "nightly_refresh"}
     return states
 
 
@@ -102,7 +102,7 @@ def test_a_host_that_others_reach_is_warned_of(done_once, monkeypatch):
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("example.org", False)],
 )
 def test_loopback(host, alone):
-    assert _is_loopback(host) is alone
+    assert is_loopback(host) is alone
 
 
 def leave_a_run(root, **tags):

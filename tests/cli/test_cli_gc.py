@@ -4,10 +4,14 @@ import os
 import shutil
 import time
 
+import dagster as dg
+
 from tests.commands import tsds
 from tests.projects import refreshed
 from tsds_pipeline.encoders.cache import FOLDER, VectorCache
-from tsds_pipeline.graph import observe
+from tsds_pipeline.graph import observe, stored
+from tsds_pipeline.orchestration.refresh import nodes_of_run, project_instance
+from tsds_pipeline.orchestration.retention import old_runs
 from tsds_pipeline.project import Project
 
 PASSING = (".lock", "file-hashes.json")
@@ -67,6 +71,52 @@ def test_vectors_of_other_encoders(done):
     assert len(list(folder.iterdir())) == 2, "they took long to make"
     assert "vectors of another encoder" in tsds("-p", done, "gc", "--embeddings").output
     assert list(folder.iterdir()) == [present]
+
+
+def test_records_of_what_is_long_ago(done):
+    """And never the last of anything: neither a version of a sample, nor the run that made what is there."""
+    with (done / "tsds.toml").open("a") as file:
+        file.write("[tasks.t0]\nalpha = 0.5\n")
+    refreshed(done, models=True)
+    project = Project.load(done)
+    month = project.storage / "materializations" / "2020-01.jsonl"
+    month.write_text("")
+    versions = [project.storage / "selection_history" / "t0" / f"{n:06d}-x.parquet" for n in (1, 2)]
+    for path in versions:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    long_ago = time.time() - 40 * 86400
+    for path in (month, *versions):
+        os.utime(path, (long_ago, long_ago))
+    with project_instance(project) as instance:
+        runs = instance.get_runs()
+        of_t0 = [run for run in runs if "sampled_subset|t0" in nodes_of_run(run)]
+        first = [run.run_id for run in runs if "selection_probabilities|t0" in nodes_of_run(run)][1]
+    assert "nothing to delete" in tsds("-p", done, "gc").output
+    assert "2 files" in tsds("-p", done, "gc", "--older-than", "30", "--dry-run").output
+    assert month.exists()
+    assert "2 files" in tsds("-p", done, "gc", "--older-than", "30").output
+    assert [path.exists() for path in (month, *versions)] == [False, False, True]
+    with project_instance(project) as instance:
+        assert len(instance.get_runs()) == len(runs), "they are of today"
+        found = old_runs(instance, time.time() + 1)
+        assert first in found
+        assert of_t0[0].run_id not in found
+        for run_id in found:
+            instance.delete_run(run_id)
+        for node in ("sampled_subset|t0", "candidate_corpus|s0", "query_neighbors|s0|t0"):
+            asset, _, partition = node.partition("|")
+            wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
+            (event,) = instance.fetch_materializations(wanted, limit=1).records
+            assert (
+                event.asset_materialization.tags["dagster/data_version"]
+                == stored(project.storage, node).version
+            )
+    assert not [step for step in refreshed(done, models=True) if step.outcome != "fresh"]
+
+
+def test_days_are_a_number(done):
+    assert tsds("-p", done, "gc", "--older-than", "0").exit_code == 2
 
 
 def test_sums_that_nothing_needs(done):

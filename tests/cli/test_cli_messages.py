@@ -21,6 +21,9 @@ COMMANDS = [
     "redraw",
     "backfill",
     "gc",
+    "doctor",
+    "metrics",
+    "alerts",
     "dev",
     "select",
 ]

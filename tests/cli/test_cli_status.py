@@ -42,7 +42,7 @@ def test_nothing_made_yet(tmp_path):
 def test_every_partition(done_once):
     lines = tsds("-p", done_once, "status", "--all").output.splitlines()
     assert lines[0].split() == ["candidate_corpus[s0]", "fresh"]
-    assert len(lines) == 21 + 13 + 2
+    assert len(lines) == 21 + 13 + 3
 
 
 def test_for_programs(done):
@@ -65,6 +65,14 @@ def test_for_programs(done):
     ]
     assert "notes.txt" in document["problems"][0]
     assert document["hints"] == []
+    assert document["bytes"]["results"] > 0
+
+
+def test_how_much_it_holds(done_once):
+    *_, line, _ = tsds("-p", done_once, "status").output.splitlines()
+    assert re.fullmatch(
+        r"[\d.]+ MiB on disk: results [\d.]+ KiB, exports [\d.]+ KiB, dagster [\d.]+ MiB", line
+    )
 
 
 def test_neither_dagster_nor_torch_is_imported(done_once):

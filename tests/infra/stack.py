@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.dev_server import DevServer
 from tests.infra.postgres import Cluster, cluster, free_port
-from tests.infra.topology import INFRA, OURS, services
+from tests.infra.topology import INFRA, METRICS, OURS, services
 
 REPOSITORY = INFRA.parent
 PATIENCE = 240
@@ -128,15 +128,18 @@ def proxy(running: Stack, folder: Path, login: str, password: str) -> Iterator[s
         [caddy, "hash-password", "--plaintext", password], capture_output=True, text=True, check=True
     ).stdout.strip()
     http, https, health = free_port(), free_port(), free_port()
+    given = running.services["proxy"]["environment"]
+    upstream = {
+        name: running.here([given[name]])[0].replace(service, "127.0.0.1")
+        for name, service in (("TSDS_WEB", "web"), ("TSDS_METRICS", METRICS))
+    }
     variables = {
         "TSDS_DOMAIN": "localhost",
         "TSDS_LOGIN": login,
         "TSDS_LOGIN_HASH": hashed,
-        "TSDS_WEB": running.here([running.services["proxy"]["environment"]["TSDS_WEB"]])[0].replace(
-            "web", "127.0.0.1"
-        ),
+        **upstream,
     }
-    assert variables.keys() == running.services["proxy"]["environment"].keys()
+    assert variables.keys() == given.keys()
     elsewhere = {"TSDS_HTTP_PORT": http, "TSDS_HTTPS_PORT": https, "TSDS_HEALTH_PORT": health}
     places = {"XDG_DATA_HOME": folder, "XDG_CONFIG_HOME": folder, "HOME": folder}
     command = [word.replace("/etc/caddy", str(INFRA)) for word in running.services["proxy"]["command"]]
@@ -170,7 +173,7 @@ def _listens(port: int) -> bool:
 @contextmanager
 def stack(root: Path, folder: Path) -> Iterator[Stack]:
     """PostgreSQL and all of ours, in the order of compose.yaml, on the project in ``root``."""
-    ports = {"4000": free_port(), "3000": free_port()}
+    ports = {port: free_port() for port in ("4000", "3000", "9464")}
     home = folder / "dagster"
     home.mkdir()
     shutil.copy(INFRA / "dagster.yaml", home)

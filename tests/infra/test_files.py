@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config
 
-from tests.infra.topology import INFRA, OURS, commands_of, compose, env_example, services
+from tests.infra.topology import INFRA, METRICS, OURS, commands_of, compose, env_example, services
 from tsds_pipeline.project import DAGSTER_YAML
 
 REPOSITORY = INFRA.parent
@@ -33,7 +33,7 @@ def test_compose_follows_the_specification():
 
 def test_only_the_proxy_is_published():
     found = services()
-    assert set(found) == {"postgres", *OURS, "proxy"}
+    assert set(found) == {"postgres", *OURS, METRICS, "proxy"}
     assert [name for name, service in found.items() if "ports" in service] == ["proxy"]
     assert [name for name, service in found.items() if "outside" in service["networks"]] == ["proxy"]
 
@@ -47,7 +47,7 @@ def test_every_service_restarts_and_says_whether_it_is_well():
 
 def test_the_three_of_ours_share_image_and_variables():
     found = services()
-    assert len({found[name]["image"] for name in OURS}) == 1
+    assert len({found[name]["image"] for name in (*OURS, METRICS)}) == 1
     assert found["code"]["environment"] == found["daemon"]["environment"] == found["web"]["environment"]
     assert found["code"]["environment"]["TSDS_AUTOMATION"] == "on"
 
@@ -78,7 +78,7 @@ def test_the_example_names_this_version():
 
 
 def test_images_are_pinned():
-    bases = [found["image"] for name, found in services().items() if name not in OURS]
+    bases = [found["image"] for name, found in services().items() if name not in (*OURS, METRICS)]
     bases += re.findall(r"^ARG PYTHON_IMAGE=(.*)$", DOCKERFILE, re.MULTILINE)
     assert len(bases) == 3
     assert all(re.fullmatch(r"[a-z]+:\d+\.\d+(\.\d+)?-[a-z-]+", base) for base in bases)

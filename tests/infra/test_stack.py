@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from tests.infra.stack import Stack, proxy, stack
-from tests.infra.topology import INFRA, OURS, commands_of
+from tests.infra.topology import INFRA, METRICS, OURS, commands_of
 from tests.projects import SETTINGS, append_records, clustered, make_project, records
 from tsds_pipeline.graph import is_model, stored
 
@@ -71,22 +71,39 @@ def test_the_first_results_come_by_themselves(running):
 
 
 def test_the_proxy_asks_for_a_login(running, tmp_path):
+    running.start(METRICS)
     with proxy(running, tmp_path, "somebody", "a long password") as address:
         authority = tmp_path / "caddy" / "pki" / "authorities" / "local" / "root.crt"
         trusting = ssl.create_default_context(cafile=authority)
 
-        def ask(login: str | None, password: str = "a long password") -> str:
-            request = urllib.request.Request(f"{address}/server_info")
+        def ask(login: str | None, password: str = "a long password", path: str = "server_info") -> str:
+            request = urllib.request.Request(f"{address}/{path}")
             if login is not None:
                 given = base64.b64encode(f"{login}:{password}".encode()).decode()
                 request.add_header("Authorization", f"Basic {given}")
             with urllib.request.urlopen(request, timeout=30, context=trusting) as answer:
-                return json.load(answer)["dagster_version"]
+                return answer.read().decode()
 
-        assert ask("somebody") == dg.__version__
+        assert json.loads(ask("somebody"))["dagster_version"] == dg.__version__
+        figures = ask("somebody", path="metrics")
+        assert 'tsds_partitions{asset="sampled_subset",state="fresh"} 1.0' in figures
         for refused in (None, ""), ("somebody", "another"), ("somebody else", "a long password"):
-            with pytest.raises(urllib.error.HTTPError, match="401"):
-                ask(*refused)
+            for path in ("server_info", "metrics"):
+                with pytest.raises(urllib.error.HTTPError, match="401"):
+                    ask(*refused, path=path)
+    running.end(METRICS)
+
+
+def test_what_the_code_server_logs_is_json(running):
+    """The first line is Dagster's, before it loads the project."""
+    first, *lines = [json.loads(line) for line in (running.logs / "code.log").read_text().splitlines()]
+    assert first["event"].startswith("Starting Dagster code server")
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    made = [line for line in lines if line["message"].startswith("sampled_subset[t0]: made in")]
+    assert {(line["task"], line["partition"], line["asset"]) for line in made} == {
+        ("t0", "t0", "sampled_subset")
+    }
+    assert {line["run_id"] for line in made} <= {run["runId"] for run in running.web.runs()}
 
 
 def test_a_changed_query_set_reaches_its_sample(running):
@@ -140,7 +157,9 @@ def test_the_page_for_whoever_is_on_call(running, tmp_path):
     """Its commands, as they stand, in one shell; those of docker are in test_files.py."""
     page = (INFRA / "README.md").read_text("utf-8")
     commands = commands_of(page, "sh")
-    assert {"tsds refresh", "infra/backup.sh", "dagster-daemon liveness-check"} <= set(commands)
+    assert {"tsds doctor", "tsds refresh", "infra/backup.sh", "dagster-daemon liveness-check"} <= set(
+        commands
+    )
     script = "\n".join(["set -eux", *commands])
     done = running.run(script, TSDS_BACKUPS=str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,9 @@ import yaml
 
 INFRA = Path(__file__).resolve().parent.parent.parent / "infra"
 OURS = ("code", "daemon", "web")
-"""The services that run the image."""
+"""The services that run the image and that the pipeline needs."""
+METRICS = "metrics"
+"""The one that runs it, and that only Prometheus needs; the chart has none."""
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 

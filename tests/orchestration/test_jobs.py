@@ -142,7 +142,8 @@ def test_times_come_from_the_settings(project, monkeypatch):
         "fresh_samples": ("@monthly", "Europe/Berlin"),
     }
     assert {s.default_status for s in defined.schedules} == {dg.DefaultScheduleStatus.RUNNING}
-    assert {s.minimum_interval_seconds for s in defined.sensors} == {7}
+    intervals = {s.name: s.minimum_interval_seconds for s in defined.sensors}
+    assert intervals == {"project_inputs": 7, "automation": 7, "alerts": 60}
     assert {s.default_status for s in defined.sensors} == {dg.DefaultSensorStatus.RUNNING}
     assert all(spec.owners == ["team:data"] for spec in defined.resolve_all_asset_specs())
 

@@ -173,6 +173,7 @@ def test_asset_costs(root):
         assert row["runs"] == len(own)
         assert row["seconds"] == pytest.approx(sum(line["seconds"] for line in own))
         assert row["median_seconds"] == pytest.approx(np.median([line["seconds"] for line in own]))
+        assert row["peak_memory"] == max(line["peak_memory"] for line in own)
         assert row["bytes"] == sum(line["bytes"] for line in own)
         assert row["rows"] == sum(line["rows"] for line in own)
 

@@ -14,6 +14,7 @@ from tsds_pipeline.assets.columns import COLUMNS
 from tsds_pipeline.assets.stage import PREVIEW_ROWS, Stage, preview_table
 from tsds_pipeline.graph import Observed, asset_parents, describe
 from tsds_pipeline.materializations import log_materialization
+from tsds_pipeline.memory import peak_memory
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.sql.making import Verdict, make_model
 from tsds_pipeline.sql.models import STAGING, Check, Model, Models
@@ -91,13 +92,21 @@ def _check_spec(check: Check) -> dg.AssetCheckSpec:
 
 
 def _materialized(
-    stage: Stage, model: Model, made: Artifact, results: Sequence[dg.AssetCheckResult], run_id: str
+    stage: Stage,
+    model: Model,
+    made: Artifact,
+    results: Sequence[dg.AssetCheckResult],
+    run_id: str,
 ) -> dg.MaterializeResult:
     table = made.scan()
     rows = table.select(pl.len()).collect().item()
-    because = "; ".join(stage.reasons)
-    storage, seconds = stage.observed.project.storage, stage.seconds
-    log_materialization(storage, model.name, made, rows, seconds=seconds, made_because=because, run_id=run_id)
+    said = {
+        "seconds": stage.seconds,
+        "peak_memory": peak_memory(),
+        "made_because": "; ".join(stage.reasons),
+    }
+    storage = stage.observed.project.storage
+    log_materialization(storage, model.name, made, rows, run_id=run_id, **said)
     descriptions = _column_descriptions(model, stage.observed)
     columns = [
         dg.TableColumn(name, str(dtype), description=descriptions.get(name))
@@ -110,8 +119,7 @@ def _materialized(
         metadata={
             "dagster/row_count": rows,
             "dagster/column_schema": dg.TableSchema(columns),
-            "made_because": because,
-            "seconds": seconds,
+            **said,
             "preview": preview_table(table.head(PREVIEW_ROWS).collect()),
             "sql": _as_code(model.file.text),
         },

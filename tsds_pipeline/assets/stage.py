@@ -35,6 +35,7 @@ from tsds_pipeline.graph import (
     not_made,
     stored,
 )
+from tsds_pipeline.memory import forget_peak, peak_memory
 from tsds_pipeline.node_names import DEFAULT_ENCODER, asset_of, node_name, split_name
 from tsds_pipeline.orchestration.partitions import asset_key
 from tsds_pipeline.orchestration.resources import REFRESH, ProjectResource
@@ -169,6 +170,7 @@ class Stage:
     def of_node(cls, node: str, observed: Observed, context: dg.AssetExecutionContext) -> Iterator["Stage"]:
         """The stage of ``node``, one of several that ``context`` runs."""
         started = time.perf_counter()
+        forget_peak()
         base, versions = observed.project.storage, current_versions([node], observed)
         before = node_status(node, observed, versions)
         begin_attempt(node_path(base, node), input_versions(node, observed, versions))
@@ -316,6 +318,7 @@ class Stage:
                 "dagster/column_lineage": column_lineage(asset, first, self.project.encoder),
                 "made_because": "; ".join(self.reasons),
                 "seconds": self.seconds,
+                "peak_memory": peak_memory(),
                 "preview": preview_table(preview),
                 **metadata,
             },

@@ -116,12 +116,14 @@ def query_neighbors(context: dg.AssetExecutionContext, project: ProjectResource,
         require_same_versions(made_from)
         index = open_index(faiss_index)
         table = nearest_candidates(task, source, query_embeddings.vectors, index, kde_densities.frame)
+        share, queries = recall(table, query_embeddings.vectors, index)
         return stage.result(
             table,
             made_from,
+            notes={"recall": share},
             metadata={"nearest_distance": float(table["distance"].min() or 0)},
             preview=table.sort("distance"),
-            check_results=[checks.recall(*recall(table, query_embeddings.vectors, index))],
+            check_results=[checks.recall(share, queries)],
         )
 
 

@@ -11,13 +11,16 @@ from typing import Any, NoReturn
 
 import click
 
+from tsds_pipeline.cli.alerts import alerts
 from tsds_pipeline.cli.backfill import backfill
 from tsds_pipeline.cli.calibrate import calibrate
 from tsds_pipeline.cli.compare import compare
 from tsds_pipeline.cli.demo import demo
 from tsds_pipeline.cli.dev import dev
+from tsds_pipeline.cli.doctor import doctor
 from tsds_pipeline.cli.gc import gc
 from tsds_pipeline.cli.init import init
+from tsds_pipeline.cli.metrics import metrics
 from tsds_pipeline.cli.project import project_option
 from tsds_pipeline.cli.redraw import redraw
 from tsds_pipeline.cli.refresh import refresh
@@ -27,6 +30,7 @@ from tsds_pipeline.cli.sql import sql
 from tsds_pipeline.cli.status import status
 from tsds_pipeline.cli.terminal import complain, plain_streams
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.logs import is_json, use_json_if_asked
 
 INTERRUPTED = (
     "interrupted; nothing that was complete is lost, and the same command goes on where this one stopped"
@@ -42,6 +46,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         plain_streams()
+        use_json_if_asked()
         try:
             status = super().main(*args, **{**extra, "standalone_mode": False})
         except click.UsageError as error:
@@ -64,9 +69,10 @@ class Commands(click.Group):
 
 
 def _fail(message: str, status: int = 1) -> NoReturn:
-    if os.environ.get("TSDS_DEBUG") and status == 1:
-        traceback.print_exc()
-    complain("error", message)
+    trace = traceback.format_exc() if os.environ.get("TSDS_DEBUG") and status == 1 else None
+    if trace and not is_json():
+        click.echo(trace, err=True, nl=False)
+    complain("error", message, exception=trace)
     sys.exit(status)
 
 
@@ -102,6 +108,9 @@ for command in (
     redraw,
     backfill,
     gc,
+    doctor,
+    metrics,
+    alerts,
     dev,
     select,
 ):

@@ -69,7 +69,7 @@ def dev(ctx: click.Context, host: str, port: int, automation: bool) -> None:
             "open the UI of that instance, or unset DAGSTER_HOME where nothing uses it"
         )
     port = _free_port(host, port)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         complain(
             "warning", f"the UI has no login: whoever reaches {host}:{port} can run and delete everything"
         )
@@ -99,7 +99,7 @@ def _free_port(host: str, port: int) -> int:
         ) from None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsds_pipeline.cli.project import chosen_project, project_option
-from tsds_pipeline.cli.terminal import Ticker, complain, cut, say
+from tsds_pipeline.cli.terminal import Ticker, complain, cut, tell
 
 if TYPE_CHECKING:
     from tsds_pipeline.orchestration.refresh import Step
@@ -56,17 +56,17 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         if prepare is not None:
             prepare()
         work = Refresh(project, **wanted)
-        work.wait_for_runs(say)
+        work.wait_for_runs(tell)
         steps = _follow(work.nodes, work.steps())
     problems, hints = work.observed.problems, work.observed.scan.hints
-    for problem in work.damage.values():
-        complain("warning", f"{problem}: it was set aside and made again")
+    for node, problem in work.damage.items():
+        complain("warning", f"{problem}: it was set aside and made again", node=node)
     _tell_failures(steps)
     _tell_warnings(project, steps)
     for kind, lines in (("problem", problems), ("hint", hints)):
         for line in lines:
             complain(kind, line)
-    say(_summed_up(steps, time.monotonic() - started))
+    tell(_summed_up(steps, time.monotonic() - started))
     return not problems and all(step.outcome in ("made", "fresh") for step in steps)
 
 
@@ -86,12 +86,12 @@ def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
                 so_far = f"{name}: {len(done)} of {len(members)}"
                 ticker.show(f"{so_far}, {describe(node)}")
                 if not ticker.live and time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
-                    say(f"{so_far} ...")
+                    tell(f"{so_far} ...")
                     spoken = time.monotonic()
                 done.append(next(steps))
             ticker.clear()
             if any(step.outcome != "fresh" for step in done):
-                say(f"{name:{width}}  {_line(done, time.monotonic() - began)}")
+                tell(f"{name:{width}}  {_line(done, time.monotonic() - began)}")
                 spoken = time.monotonic()
             found += done
     finally:
@@ -128,7 +128,7 @@ def _tell_failures(steps: Sequence["Step"]) -> None:
 
     for step in steps:
         if step.outcome == "failed":
-            complain("failed", f"{describe(step.node)}: {'; '.join(step.reasons)}")
+            complain("failed", f"{describe(step.node)}: {'; '.join(step.reasons)}", node=step.node)
     waiting = Counter(step.reasons[0] for step in steps if step.outcome == "waiting")
     for reason, number in waiting.items():
         complain("waiting", f"{number} more, each {reason}")
@@ -142,9 +142,9 @@ def _tell_warnings(project: "Project", steps: Sequence["Step"]) -> None:
         artifact = stored(project.storage, step.node) if step.outcome == "made" else None
         notes = artifact.header.notes if artifact else {}
         for name, problem in notes.get("failed_checks", {}).items():
-            complain("warning", f"{describe(step.node)}: check {name}: {problem}")
+            complain("warning", f"{describe(step.node)}: check {name}: {problem}", node=step.node)
         for warning in notes.get("warnings", ()):
-            complain("warning", f"task {step.node.partition('|')[2]}: {warning}")
+            complain("warning", f"task {step.node.partition('|')[2]}: {warning}", node=step.node)
 
 
 def _summed_up(steps: Sequence["Step"], seconds: float) -> str:

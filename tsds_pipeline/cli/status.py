@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -36,6 +36,7 @@ def status(every: bool, as_json: bool) -> None:
         tsds status --json | jq '.partitions[] | select(.state != "fresh")'
     """
     from tsds_pipeline.graph import describe, observe
+    from tsds_pipeline.sizes import project_sizes
     from tsds_pipeline.status import status as status_of
 
     observed = observe(fetched_project())
@@ -58,10 +59,13 @@ def status(every: bool, as_json: bool) -> None:
     for kind, lines in (("problem", observed.problems), ("hint", observed.scan.hints)):
         for line in lines:
             complain(kind, line)
+    say(_on_disk(project_sizes(observed.project)))
     say(_summed_up(found))
 
 
 def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
+    from tsds_pipeline.sizes import project_sizes
+
     partitions = []
     for one in found:
         asset, _, partition = one.node.partition("|")
@@ -79,6 +83,7 @@ def _document(observed: "Observed", found: Sequence["NodeStatus"]) -> dict:
         "partitions": partitions,
         "problems": [*observed.scan.all_problems(), *observed.sql.problems],
         "hints": list(observed.scan.hints),
+        "bytes": project_sizes(observed.project),
     }
 
 
@@ -148,6 +153,13 @@ def _summed_up(found: Sequence["NodeStatus"]) -> str:
         said += f"; SQL models: {_counted(models)}"
     due = sum(one.due for one in found)
     return said + (f"; `tsds refresh` makes up to {due}" if due else "")
+
+
+def _on_disk(sizes: Mapping[str, int]) -> str:
+    from tsds_pipeline.sizes import shown_size
+
+    parts = ", ".join(f"{part} {shown_size(size)}" for part, size in sizes.items() if size)
+    return f"{shown_size(sum(sizes.values()))} on disk{parts and ': ' + parts}"
 
 
 def _counted(found: Iterable["NodeStatus"]) -> str:

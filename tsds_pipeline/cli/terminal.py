@@ -4,6 +4,7 @@ Data is never trusted: what comes out of files loses control characters and esca
 """
 
 import codecs
+import logging
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tsds_pipeline import logs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +32,7 @@ _COLORS = {
     "warning": "yellow",
     "hint": "cyan",
 }
+_LEVELS = {"waiting": logging.WARNING, "warning": logging.WARNING, "hint": logging.INFO}
 
 
 def one_line(text: str) -> str:
@@ -50,8 +54,22 @@ def say(text: str = "", **style: Any) -> None:
     click.echo(click.style(text, **style) if style else text)
 
 
-def complain(kind: str, text: str) -> None:
-    """``kind: text`` on standard error; further lines of ``text`` are indented."""
+def tell(text: str) -> None:
+    """A line about how work goes on: on standard output, or in the log where that is JSON."""
+    if logs.is_json():
+        logs.log(logging.INFO, one_line(text))
+    else:
+        say(text)
+
+
+def complain(kind: str, text: str, **fields: Any) -> None:
+    """``kind: text`` on standard error; further lines of ``text`` are indented.
+
+    ``fields`` say what it is about where the log is JSON, which it goes to then.
+    """
+    if logs.is_json():
+        logs.log(_LEVELS.get(kind, logging.ERROR), text, kind=kind, **fields)
+        return
     first, *more = [one_line(line) for line in text.splitlines()] or [""]
     click.echo(f"{click.style(kind, fg=_COLORS[kind])}: {first}", err=True)
     for line in more:
@@ -119,7 +137,7 @@ class Ticker:
     """
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self.live = not logs.is_json() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._shown = False
 
     def show(self, text: str) -> None:

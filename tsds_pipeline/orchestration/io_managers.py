@@ -11,7 +11,7 @@ from tsds_pipeline.materializations import log_materialization
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.storage import SUFFIX, Artifact, Draft, read_artifact, write_artifact
 
-SAID = ("seconds", "made_because")
+SAID = ("seconds", "peak_memory", "made_because")
 
 
 def store(

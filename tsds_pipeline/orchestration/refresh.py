@@ -39,6 +39,7 @@ from tsds_pipeline.graph import (
     upstream,
 )
 from tsds_pipeline.lock import is_developing
+from tsds_pipeline.logs import is_json
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
@@ -73,7 +74,6 @@ _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
     "class": "NoOpComputeLogManager",
 }
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -289,12 +289,14 @@ class _Runner:
         if self._wave is not None and not is_model(run[0]):
             return self._run_in_wave(self._wave, run)
         partition = run[0].partition("|")[2]
+        # What people hear of a refresh, its steps tell.
+        level = "INFO" if is_json() else "CRITICAL"
         with observed_once(self._observed):
             result = self._job.execute_in_process(
                 instance=self._instance,
                 partition_key=node_partition(partition) if partition else None,
                 asset_selection=[asset_key(node) for node in run],
-                run_config=_QUIET,
+                run_config={"loggers": {"console": {"config": {"log_level": level}}}},
                 tags={REFRESH: self._refresh, **_key_tags(run[0])},
                 raise_on_error=False,
             )

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import dagster as dg
 
 from tsds_pipeline.graph import Observed, observe
-from tsds_pipeline.project import Project
+from tsds_pipeline.project import Project, project_folder
 
 REFRESH = "tsds/refresh"
 """Tag of the runs of a refresh, with a value of its own for each."""
@@ -20,6 +20,11 @@ class ProjectResource(dg.ConfigurableResource):
 
     def load(self) -> Project:
         return Project.load(self.root)
+
+    @property
+    def name(self) -> str:
+        """The name of the project's folder, whatever is in it."""
+        return project_folder(self.root).name
 
     def observe(self) -> Observed:
         """The project's files and settings as they are now, or as ``observed_once`` has them."""

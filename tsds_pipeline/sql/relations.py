@@ -138,7 +138,7 @@ RELATIONS = {
     MATERIALIZATIONS: Relation(
         "Every result that was stored, when and what it cost.",
         {"made_at": "TIMESTAMP", "asset": "VARCHAR", "source": "VARCHAR", "task": "VARCHAR",
-         "version": "VARCHAR", "seconds": "DOUBLE", "rows": "BIGINT", "bytes": "BIGINT",
+         "version": "VARCHAR", "seconds": "DOUBLE", "peak_memory": "BIGINT", "rows": "BIGINT", "bytes": "BIGINT",
          "made_because": "VARCHAR", "run_id": "VARCHAR"},
         of_everything=True,
     ),

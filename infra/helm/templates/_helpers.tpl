@@ -47,6 +47,8 @@ app.kubernetes.io/component: {{ index . 1 }}
   value: /project
 - name: TSDS_AUTOMATION
   value: {{ ternary "on" "off" .Values.automation | quote }}
+- name: TSDS_LOG
+  value: json
 - name: TSDS_CODE_HOST
   value: {{ .Release.Name }}-code
 - name: TSDS_CODE_PORT
