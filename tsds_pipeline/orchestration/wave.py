@@ -5,6 +5,7 @@ wave is a single run: it makes one partition after the other and reports of each
 materialization with its provenance and the checks.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from tsds_pipeline.graph import (
     stored,
     upstream,
 )
+from tsds_pipeline.logs import extra, is_json, json_logger
 from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.orchestration.io_managers import store
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
@@ -74,7 +76,8 @@ class Wave:
     ):
         self._instance, self._run, self._assets, self._observed = instance, run, assets, observed
         self._project = ProjectResource(root=str(observed.project.root))
-        self._log = DagsterLogManager.create([], instance=instance, dagster_run=run)
+        printing = [json_logger("dagster", "INFO")] if is_json() else []
+        self._log = DagsterLogManager.create(printing, instance=instance, dagster_run=run)
         self.failed = 0
         """How many partitions could not be made."""
 
@@ -86,7 +89,8 @@ class Wave:
         key, partition = asset_key(node), node.partition("|")[2]
         of = node_partition(partition) if partition else None
         asset = self._assets.get(key).assets_def
-        context = _Context(key, of, asset, self._run, self._log)
+        log = logging.LoggerAdapter(self._log, extra(node=node))
+        context = _Context(key, of, asset, self._run, log)
         try:
             with observed_once(self._observed):
                 result = _BODIES[asset_of(node)](context, self._project, **self._inputs(asset, node))
@@ -193,7 +197,7 @@ class Wave:
     def _report_failure(self, node: str, partition: Any, error: Exception) -> None:
         """A partition that was planned in a run that failed counts as failed."""
         key = asset_key(node)
-        self._log.error(f"{describe(node)}: {error}")
+        self._log.error(f"{describe(node)}: {error}", extra=extra(node=node))
         planned = AssetMaterializationPlannedData(key, partition)
         self.report(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, planned)
         if isinstance(error, FailedCheckError):
