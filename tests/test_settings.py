@@ -18,6 +18,7 @@ from tsds_pipeline.settings import (
     ExportSettings,
     MixtureSettings,
     PoolSettings,
+    RaySettings,
     SelectionSettings,
     Settings,
     SourceSettings,
@@ -295,6 +296,9 @@ REACH = [
     ("mixtures.m", 'tokenizer = "x"', {"mixture m"}),
     ("mixtures.m", "epochs = 2", {"mixture m"}),
     ("mixtures.m", "seed = 1", {"mixture m"}),
+    ("ray", 'address = "auto"', set()),
+    ("ray", "cpus = 2", set()),
+    ("ray", "gpus = 0.5", set()),
     ("dagster", 'refresh = "0 4 * * *"', set()),
     ("dagster", 'redraw = "@weekly"', set()),
     ("dagster", 'timezone = "Europe/Berlin"', set()),
@@ -327,6 +331,7 @@ MODELS = {
     "mixtures.m": MixtureSettings,
     "export": ExportSettings,
     "storage": StorageSettings,
+    "ray": RaySettings,
     "dagster": DagsterSettings,
 }
 

@@ -22,8 +22,8 @@ from tsds_pipeline.settings import (
 )
 
 TABLES = (
-    "tables: corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, selection, sources, storage, "
-    "tasks"
+    "tables: corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, ray, selection, sources, "
+    "storage, tasks"
 )
 PATHS = (
     "must be a path, or a list of paths, relative to the project folder, or a remote address "
