@@ -131,7 +131,7 @@ def test_a_file_that_a_worker_does_not_see_is_named(workers, tmp_path, monkeypat
     with pytest.raises(
         TsdsError, match=r"elsewhere\.faiss: a Ray worker on .* does not find it: the project"
     ):
-        search.search(vectors(4, 1), 3)
+        search.search(vectors(60, 1), 3)
 
 
 def test_what_a_piece_raises_is_raised_here(workers):
