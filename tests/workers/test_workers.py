@@ -1,6 +1,5 @@
-"""Work over two Ray nodes: the same bytes as here, also when one of them is killed; and what can be wrong."""
+"""Work over two Ray nodes: the same bytes as here, also when one of them is killed; and what workers may lack."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from tsds_pipeline.core.neighbors import ExactSearch
 from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.encoders import embed
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.settings import RaySettings
 from tsds_pipeline.stages import spread_search
 from tsds_pipeline.stages.index import build_index, open_index
 from tsds_pipeline.stages.spread_search import SpreadSearch
 from tsds_pipeline.storage import Draft, Header, artifact_path, write_artifact
-from tsds_pipeline.workers import RayWorkers, workers_of
+from tsds_pipeline.workers import RayWorkers
 
 DIM = 24
 
@@ -157,7 +155,6 @@ def test_more_than_any_node_has_is_told(cluster, monkeypatch, caplog):
 
 
 def test_a_killed_node_changes_nothing(cluster, workers, tmp_path):
-    """The last of this file: the node is gone for good."""
     pieces = workers.map(where, ((number,) for number in range(10)), shared=(0.5,))
     done = [next(pieces) for _ in range(4)]
     assert len({node for _, node in done}) == 2
@@ -167,32 +164,5 @@ def test_a_killed_node_changes_nothing(cluster, workers, tmp_path):
     records = records_of(texts_of(0, 95))
     spread = embed(records, SmallCalls(), tmp_path, "source a", workers=workers)
     assert (spread.vectors == embed(records, HashEncoder(), tmp_path / "2", "source a").vectors).all()
-
-
-class TestWithoutACluster:
-    def test_no_address_means_here(self):
-        assert workers_of(RaySettings()) is None
-        named = RaySettings(address="auto", cpus=2, gpus=0.5)
-        assert workers_of(named) == RayWorkers("auto", 2.0, 0.5)
-
-    @pytest.fixture(autouse=True)
-    def not_connected(self, monkeypatch):
-        import ray
-
-        monkeypatch.setattr(ray, "is_initialized", lambda: False)
-
-    @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no.such.host.invalid:6379"])
-    def test_where_nothing_answers(self, address):
-        with pytest.raises(TsdsError) as caught:
-            RayWorkers(address).at_once()
-        assert str(caught.value).startswith(f'[ray] address = "{address}": nothing answers there (')
-        assert str(caught.value).endswith("): start the cluster, or correct the address")
-
-    def test_an_address_of_no_kind(self):
-        with pytest.raises(TsdsError, match='address = "somewhere://x": cannot be reached'):
-            RayWorkers("somewhere://x").at_once()
-
-    def test_without_the_package(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "ray", None)
-        with pytest.raises(TsdsError, match=r'needs Ray: pip install "tsds-pipeline\[ray\]"'):
-            RayWorkers("127.0.0.1:9").at_once()
+    cluster.mend()
+    assert workers.at_once() == 2
