@@ -12,13 +12,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tsds_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted((PACKAGE / "core").rglob("*.py"))
 
-NOT_IN_CORE = {"dagster", "duckdb", "polars", "sentence_transformers", "transformers"}
+NOT_IN_CORE = {"dagster", "duckdb", "polars", "ray", "sentence_transformers", "transformers"}
 SLOW = {
     "faiss",
     "onnx",
     "onnxruntime",
     "ot",
     "peft",
+    "ray",
     "safetensors",
     "sentence_transformers",
     "sklearn",

@@ -22,7 +22,7 @@ from tsds_pipeline.settings import (
 )
 
 TABLES = (
-    "tables: alerts, corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, selection, sources, "
+    "tables: alerts, corpus, dagster, encoder, encoders, exclude, export, mixtures, pool, ray, selection, sources, "
     "storage, tasks"
 )
 PATHS = (

@@ -333,6 +333,16 @@ class StorageSettings(_Table):
     )
 
 
+class RaySettings(_Table):
+    """[ray]: the cluster over which encoding and search are spread. It decides no result."""
+
+    address: Text | None = Field(
+        None, description='the address of a Ray cluster such as "ray-head:6379", or "auto"'
+    )
+    cpus: Positive = Field(1.0, description="a finite number above 0")
+    gpus: float = Field(0.0, ge=0, allow_inf_nan=False, description="a finite number from 0")
+
+
 class DagsterSettings(_Table):
     """[dagster]: when things happen by themselves. It decides no result; read when Dagster loads the project."""
 
@@ -371,6 +381,7 @@ class Settings(_Table):
     selection: SelectionSettings = SelectionSettings()
     export: ExportSettings = ExportSettings()
     storage: StorageSettings = StorageSettings()
+    ray: RaySettings = RaySettings()
     dagster: DagsterSettings = DagsterSettings()
     alerts: AlertSettings = AlertSettings()
     tasks: dict[Key, TaskSettings] = {}

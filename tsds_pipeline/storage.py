@@ -98,7 +98,11 @@ class Artifact:
     @property
     def files(self) -> list[Path]:
         """The table and its payloads."""
-        return [self.path, *(self.path.with_name(name) for name in self.header.payloads.values())]
+        return [self.path, *map(self.file, self.header.payloads)]
+
+    def file(self, payload: str) -> Path:
+        """Where a payload is; another version of it has another name."""
+        return self.path.with_name(self.header.payloads[payload])
 
     @cached_property
     def vectors(self) -> np.ndarray:
@@ -113,7 +117,7 @@ class Artifact:
         return self._open("index", lambda path: faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     def _open(self, name: str, reader: Callable[[Path], Any]) -> Any:
-        path = self.path.with_name(self.header.payloads[name])
+        path = self.file(name)
         try:
             return reader(path)
         except (OSError, ValueError, RuntimeError) as error:

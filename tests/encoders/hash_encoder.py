@@ -31,6 +31,9 @@ class HashEncoder:
     def advice(self, texts: int) -> str | None:
         return None
 
+    def afresh(self) -> "HashEncoder":
+        return HashEncoder(self.fingerprint, self.seconds)
+
 
 def texts_of(start: int, stop: int) -> list[str]:
     return [f"text number {i}" for i in range(start, stop)]

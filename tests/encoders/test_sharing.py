@@ -1,51 +1,48 @@
-"""Texts shared among threads get the vectors that one thread gives them."""
+"""Threads that encode batches side by side give the vectors that one thread gives, to the bit."""
+
+import threading
 
 import numpy as np
 import pytest
 import torch
 from test_sentence_transformers import TEXTS
 
-from tsds_pipeline.encoders import make_encoder, sharing
-from tsds_pipeline.encoders.sentence_transformers import _load
+from tsds_pipeline.encoders import make_encoder, sentence_transformers, sharing
 from tsds_pipeline.settings import EncoderSettings
 
+SETTINGS = EncoderSettings(batch_size=2)
 
-@pytest.fixture
-def three_threads(monkeypatch):
-    monkeypatch.setattr(sharing, "threads", lambda: 3)
-    _load.cache_clear()
-    yield
-    _load.cache_clear()
+
+def encoded(number: int, texts: list[str], monkeypatch) -> np.ndarray:
+    monkeypatch.setattr(sentence_transformers, "threads", lambda: number)
+    return make_encoder(SETTINGS).encode(texts)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 6])
-def test_vectors_are_the_same(number, three_threads, monkeypatch):
-    shared = make_encoder(EncoderSettings()).encode(TEXTS[:number])
-    _load.cache_clear()
-    monkeypatch.setattr(sharing, "threads", lambda: 1)
-    alone = make_encoder(EncoderSettings()).encode(TEXTS[:number])
-    np.testing.assert_allclose(shared, alone, atol=2e-6)
+def test_vectors_are_the_same_to_the_bit(number, monkeypatch):
+    alone = encoded(1, TEXTS[:number], monkeypatch)
+    assert encoded(3, TEXTS[:number], monkeypatch).tobytes() == alone.tobytes()
 
 
-def test_the_threads_of_others_stay(three_threads):
+def test_the_threads_of_others_stay(monkeypatch):
     before = torch.get_num_threads()
-    make_encoder(EncoderSettings()).encode(TEXTS)
+    encoded(3, TEXTS, monkeypatch)
     assert torch.get_num_threads() == before
 
 
-def test_an_error_in_a_thread_is_raised(three_threads):
-    def fail(features):
+def test_the_batches_run_in_as_many_threads():
+    together = threading.Barrier(3, timeout=60)
+
+    def meet(item: int) -> int:
+        together.wait()  # fails unless three are here at a time
+        return item
+
+    assert list(sharing.in_threads(meet, range(6), 3)) == list(range(6))
+
+
+def test_an_error_in_a_thread_is_raised():
+    def fail(item: int) -> None:
         raise RuntimeError("no such layer")
 
-    model = torch.nn.Module()
-    model.forward = fail
-    sharing.share(model)
     with pytest.raises(RuntimeError, match="no such layer"):
-        model({"attention_mask": torch.ones(4, 2)})
-
-
-def test_what_has_no_row_a_text_is_not_split(three_threads):
-    model = torch.nn.Module()
-    model.forward = lambda features: features
-    sharing.share(model)
-    assert model({"offsets": 1}) == {"offsets": 1}
+        list(sharing.in_threads(fail, [1, 2], 3))

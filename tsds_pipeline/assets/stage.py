@@ -48,6 +48,7 @@ from tsds_pipeline.stages.gradient_warmup import encoder_of
 from tsds_pipeline.status import FAILED, node_status
 from tsds_pipeline.storage import Artifact, Draft, Header, begin_attempt, record_failure
 from tsds_pipeline.wording import shortened
+from tsds_pipeline.workers import workers_of
 
 PREVIEW_ROWS = 10
 RESULTS = ("selection_probabilities", *EXPORTED)
@@ -238,7 +239,8 @@ class Stage:
         with progress_bar(f"encoding {whose}", log.info) as progress:
             # All but the other fields of the records, which may be most of them.
             texts = records.scan().drop("variants", "record", strict=False).collect()
-            made = embed(texts, encoder, project.storage / EMBEDDINGS, whose, progress)
+            workers = workers_of(project.settings.ray)
+            made = embed(texts, encoder, project.storage / EMBEDDINGS, whose, progress, workers)
         figures = {"encoded": made.encoded, "reused": made.reused}
         return self.result(
             texts.select("content_id", keep),

@@ -55,6 +55,7 @@ from tsds_pipeline.stages.sample import (
 from tsds_pipeline.stages.token_budget import CandidateTokens, bought
 from tsds_pipeline.storage import Artifact, Draft
 from tsds_pipeline.summary import StoredVectors
+from tsds_pipeline.workers import workers_of
 
 _asset = partial(pipeline_asset, group_name="tasks")
 EVERY_SOURCE = dg.AllPartitionMapping()
@@ -114,7 +115,7 @@ def query_neighbors(context: dg.AssetExecutionContext, project: ProjectResource,
         faiss_index, kde_densities = made_from.values()
         made_from[f"query_embeddings|{task}"] = query_embeddings
         require_same_versions(made_from)
-        index = open_index(faiss_index)
+        index = open_index(faiss_index, workers_of(stage.settings.ray))
         table = nearest_candidates(task, source, query_embeddings.vectors, index, kde_densities.frame)
         share, queries = recall(table, query_embeddings.vectors, index)
         return stage.result(

@@ -13,11 +13,18 @@ from threadpoolctl import ThreadpoolController
 
 _SMALLEST_BLOCK, _LARGEST_BLOCKS = 2**24, 2**30
 _SHARE_OF_MEMORY = 16
+_granted: list[int] = []
 
 
 def cores() -> int:
     """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([there, *_granted])
+
+
+def use_cores(number: int) -> None:
+    """Use no more than ``number`` cores from now on: others work on this machine, too."""
+    _granted[:] = [number]
 
 
 def side_by_side(task: Callable[..., Any], arguments: Iterable[tuple]) -> list[Any]:

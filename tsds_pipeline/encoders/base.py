@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import polars as pl
@@ -37,6 +37,10 @@ class Encoder(Protocol):
         """What would encode so many ``texts`` faster, for the user; None where there is nothing to say."""
         ...
 
+    def afresh(self) -> "Encoder":
+        """The same encoder before it looked at any file, to be sent to another machine."""
+        ...
+
 
 class ModelEncoder:
     """What encoders with a model of their own have in common."""
@@ -65,6 +69,10 @@ class ModelEncoder:
     def advice(self, texts: int) -> str | None:
         """Nothing is known to be faster."""
         return None
+
+    def afresh(self) -> Self:
+        """See :class:`Encoder`."""
+        return type(self)(self._settings, self._root, self._role)
 
 
 def as_fingerprint(**values: object) -> str:

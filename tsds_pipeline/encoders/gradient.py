@@ -25,7 +25,7 @@ gradients for candidates, too.
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -62,6 +62,10 @@ class GradientEncoder(ModelEncoder):
         """
         super().__init__(settings, root, role)
         self._folders = [root / folder for folder in settings.checkpoints or warmed_up]
+
+    def afresh(self) -> Self:
+        """See :class:`~tsds_pipeline.encoders.base.Encoder`."""
+        return type(self)(self._settings, self._root, self._role, self._folders)
 
     @cached_property
     def _model(self) -> Model:

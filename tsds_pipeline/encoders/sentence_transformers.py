@@ -6,7 +6,7 @@ Which files a model name means is in ``models``; what was encoded before is kept
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -17,15 +17,15 @@ from tsds_pipeline.encoders.cache import FOLDER, encoder_folder
 from tsds_pipeline.encoders.loading import check_device, quiet, reason
 from tsds_pipeline.encoders.models import Model, find_model
 from tsds_pipeline.encoders.packing import pack
-from tsds_pipeline.encoders.sharing import share, threads
+from tsds_pipeline.encoders.sharing import in_threads, threads, tokenize_in_turn
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# A batch of long texts is cut to this many tokens. On a CPU, where it is for each thread, larger intermediates fall
-# out of the caches; elsewhere it bounds memory only.
+# A batch of long texts is cut to this many tokens. On a CPU, where each thread has one, larger intermediates fall out
+# of the caches; elsewhere it bounds memory only.
 CPU_BATCH_TOKENS = 1024
 ACCELERATOR_BATCH_TOKENS = 32_768
 ADVISED_FROM = 20_000
@@ -37,8 +37,8 @@ class SentenceTransformersEncoder(ModelEncoder):
     """Vectors of a sentence-transformers model; it is loaded at the first text, on the first device of
     CUDA, MPS and CPU that is there unless ``settings.device`` names one.
 
-    The same texts give the same bytes on the same machine, in whatever order they come. Other texts beside
-    them change the batches, and with these the last bits.
+    The same texts give the same bytes on processors of one kind, in whatever order they come and on however many
+    cores. Other texts beside them change the batches, and with these the last bits.
     """
 
     @cached_property
@@ -65,6 +65,12 @@ class SentenceTransformersEncoder(ModelEncoder):
             'texts beside it); dtype = "float32" stays with what is exact, without this line'
         )
 
+    def afresh(self) -> Self:
+        """See :class:`~tsds_pipeline.encoders.base.Encoder`."""
+        if self._settings.backend == "onnx":
+            self._loaded()  # converts the model, where it is not yet: one process does
+        return super().afresh()
+
     def _loaded(self) -> "SentenceTransformer":
         settings, converted = self._settings, None
         if settings.backend == "onnx":
@@ -87,9 +93,13 @@ class SentenceTransformersEncoder(ModelEncoder):
         order = by_length(texts, tokens)
         vectors, done = None, 0
         on_cpu = model.device.type == "cpu"
-        parts, limit = (threads(), CPU_BATCH_TOKENS) if on_cpu else (1, ACCELERATOR_BATCH_TOKENS)
-        for rows in batches(order, tokens, parts * settings.batch_size, parts * limit):
-            batch = model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
+        number, limit = (threads(), CPU_BATCH_TOKENS) if on_cpu else (1, ACCELERATOR_BATCH_TOKENS)
+        chosen = list(batches(order, tokens, settings.batch_size, limit))
+
+        def encode(rows: list[int]) -> np.ndarray:
+            return model.encode([texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False)
+
+        for rows, batch in zip(chosen, in_threads(encode, chosen, number), strict=True):
             if vectors is None:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
             vectors[rows] = batch
@@ -157,7 +167,7 @@ def _load(
         onnx_model.run_with_onnx(loaded, converted)
     elif loaded.device.type == "cpu":
         pack(loaded)
-        share(loaded)
+    tokenize_in_turn(loaded)
     return loaded
 
 

@@ -1,15 +1,17 @@
-"""A model on a CPU whose threads share the texts of a batch, instead of the rows of every product.
+"""Batches on a CPU that threads encode side by side, instead of sharing the rows of every product.
 
-Each thread runs a part of the batch by itself, so none waits for another at every layer: where another process has
-one of the cores, waiting made two threads slower than one.
+Each thread runs batches by itself, so none waits for another at every layer: where another process has one of the
+cores, waiting made two threads slower than one. Which texts are in a batch does not depend on the number of threads, so
+neither do the vectors.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 
@@ -21,30 +23,23 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def share(model: "SentenceTransformer") -> None:
-    """Have ``model`` split each batch among the threads."""
+def in_threads(function: Callable[[Any], Any], items: Iterable[Any], number: int) -> Iterator[Any]:
+    """The results of ``function`` for each of ``items``, in order, on so many threads."""
+    if number == 1:
+        yield from map(function, items)
+        return
     import torch
 
-    number, forward = threads(), model.forward
-    if number == 1:
-        return
-    pool = ThreadPoolExecutor(number, "encode", torch.set_num_threads, (1,))
+    with ThreadPoolExecutor(number, "encode", torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(function, items)
 
-    def part(features: dict) -> "torch.Tensor":
-        with torch.inference_mode():
-            return forward(features)["sentence_embedding"]
 
-    def shared(features: dict, **kwargs: object) -> dict:
-        if "attention_mask" not in features:  # static word vectors: not a row a text
-            return forward(features)
-        size = -(-len(features["attention_mask"]) // number)
-        parts = [
-            {
-                name: value[start : start + size] if torch.is_tensor(value) and value.ndim else value
-                for name, value in features.items()
-            }
-            for start in range(0, len(features["attention_mask"]), size)
-        ]
-        return {"sentence_embedding": torch.cat(list(pool.map(part, parts)))}
+def tokenize_in_turn(model: "SentenceTransformer") -> None:
+    """Have one thread at a time use the tokenizer of ``model``, which refuses a second."""
+    lock, preprocess = Lock(), model.preprocess
 
-    model.forward = shared
+    def in_turn(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return preprocess(*args, **kwargs)
+
+    model.preprocess = in_turn

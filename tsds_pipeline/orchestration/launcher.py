@@ -10,6 +10,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
+from tsds_pipeline.errors import TsdsError
+
 _PATIENCE = 10
 """Seconds that a code server has to answer."""
 
@@ -47,8 +49,21 @@ class CodeServerRunLauncher(DefaultRunLauncher):
 
 
 def may_be_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether ``run`` is the process of a code server that outlives the daemon, as far as that can be told."""
-    launcher = instance.run_launcher
-    if not isinstance(launcher, CodeServerRunLauncher) or GRPC_INFO_TAG not in run.tags:
-        return False
-    return launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    """Whether ``run`` outlives the daemon, as a process of a code server or a job of a cluster, and is there still.
+
+    Raises :class:`TsdsError` where whoever runs it cannot be asked.
+    """
+    try:
+        launcher = instance.run_launcher
+        if isinstance(launcher, CodeServerRunLauncher) and GRPC_INFO_TAG not in run.tags:
+            return False
+        if not launcher.supports_check_run_worker_health:
+            return False
+        status = launcher.check_run_worker_health(run).status
+    except Exception as error:  # those of Ray and of Kubernetes have nothing in common
+        raise TsdsError(
+            f"run {run.run_id}: the run launcher of dagster.yaml cannot be asked whether it is there "
+            f"({(str(error) or type(error).__name__).splitlines()[0]}): mend it, or terminate the run in the UI"
+        ) from error
+    # As Dagster's run monitoring has it: what nobody knows of is lost.
+    return status in (WorkerStatus.RUNNING, WorkerStatus.SUCCESS)

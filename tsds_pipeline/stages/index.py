@@ -4,7 +4,6 @@ A flat index is the vectors themselves, mapped from disk, and is searched exactl
 which costs as much as searching for many queries exactly: it pays for large sources and many tasks.
 """
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,9 @@ import polars as pl
 from tsds_pipeline.core.neighbors import ExactSearch, FaissSearch, InvertedFileSearch, NeighborSearch
 from tsds_pipeline.core.row_stack import RowStack
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.stages.spread_search import SpreadSearch, mapped_vectors
 from tsds_pipeline.storage import Artifact
+from tsds_pipeline.workers import RayWorkers
 
 EXACT_UP_TO = 1_000_000
 """Vectors of a source up to which a task's exact search takes seconds."""
@@ -69,8 +70,11 @@ class SourceIndex:
     """Data version of the stored embeddings; None for those that are not stored."""
 
 
-def open_index(artifact: Artifact) -> SourceIndex:
-    """The search over a stored ``faiss_index`` partition; vectors stay on disk until they are needed."""
+def open_index(artifact: Artifact, workers: RayWorkers | None = None) -> SourceIndex:
+    """The search over a stored ``faiss_index`` partition; vectors stay on disk until they are needed.
+
+    ``workers`` share exact searches that are worth it.
+    """
     import faiss
 
     table, source = artifact.frame, artifact.path.stem
@@ -79,15 +83,10 @@ def open_index(artifact: Artifact) -> SourceIndex:
         return SourceIndex(table, np.empty((0, 0), np.float32), None, embeddings)
     index = artifact.index
     if isinstance(index, faiss.IndexFlat):
-        vectors = _mapped_vectors(index)
-        return SourceIndex(table, vectors, ExactSearch(RowStack([vectors])), embeddings)
+        vectors = mapped_vectors(index)
+        rows = RowStack([vectors])
+        search = SpreadSearch(rows, artifact.file("index"), workers) if workers else ExactSearch(rows)
+        return SourceIndex(table, vectors, search, embeddings)
     inverted = faiss.try_extract_index_ivf(index) is not None
     search = (InvertedFileSearch if inverted else FaissSearch)(index, RowStack([artifact.vectors]))
     return SourceIndex(table, artifact.vectors, search, embeddings)
-
-
-def _mapped_vectors(index: Any) -> np.ndarray:
-    """The vectors inside a flat index, without a copy; the array keeps the index alive."""
-    buffer = (ctypes.c_float * (index.ntotal * index.d)).from_address(int(index.get_xb()))
-    buffer.owner = index
-    return np.frombuffer(buffer, np.float32).reshape(index.ntotal, index.d)

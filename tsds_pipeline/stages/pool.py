@@ -20,6 +20,7 @@ from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.stages.index import SourceIndex, open_index
 from tsds_pipeline.stages.neighbors import DEPTH
 from tsds_pipeline.storage import Artifact
+from tsds_pipeline.workers import workers_of
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,11 @@ def _units(content_ids: pl.Series) -> np.ndarray:
 def open_pool(observed: Observed, task: str, made: Mapping[str, Artifact]) -> StoredPool:
     """The candidates of ``task`` out of the artifacts ``made``, by node."""
     project = observed.project.for_task(task)
+    workers = workers_of(project.settings.ray)
     parts = [
         SourcePart(
             source,
-            open_index(made_node(made, project.of_encoder("faiss_index", source))),
+            open_index(made_node(made, project.of_encoder("faiss_index", source)), workers),
             made_node(made, project.of_encoder("kde_densities", source)).frame,
             made_node(made, f"query_neighbors|{source}|{task}").frame,
         )

@@ -67,7 +67,18 @@ app.kubernetes.io/component: {{ index . 1 }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- if eq .Values.runs.launcher "k8s" }}
+# Runs are started, looked after and ended through the API of Kubernetes.
+serviceAccountName: {{ .Release.Name }}-launcher
+automountServiceAccountToken: true
+{{- else }}
 automountServiceAccountToken: false
+{{- end }}
+{{ include "tsds.podSecurity" . }}
+{{- end }}
+
+{{/* Of every pod, those of runs too. */}}
+{{- define "tsds.podSecurity" -}}
 # Kubernetes would set variables like TSDS_CODE_PORT for the services.
 enableServiceLinks: false
 securityContext:
@@ -84,6 +95,11 @@ securityContext:
 {{- define "tsds.container" -}}
 image: {{ include "tsds.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{ include "tsds.process" . }}
+{{- end }}
+
+{{/* Of every container, those of runs too. */}}
+{{- define "tsds.process" -}}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
@@ -98,4 +114,96 @@ envFrom:
       name: {{ . }}
   {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Where the instance is not the one in the image, but for its run launcher: runs.yaml. */}}
+{{- define "tsds.instanceMount" -}}
+{{- if ne .Values.runs.launcher "code" }}
+- name: dagster
+  mountPath: /opt/tsds/dagster/dagster.yaml
+  subPath: dagster.yaml
+{{- end }}
+{{- end }}
+
+{{- define "tsds.instanceVolume" -}}
+{{- if ne .Values.runs.launcher "code" }}
+- name: dagster
+  configMap:
+    name: {{ .Release.Name }}-dagster
+{{- end }}
+{{- end }}
+
+{{/* Processes read it when they start. */}}
+{{- define "tsds.instanceChecksum" -}}
+{{- if ne .Values.runs.launcher "code" }}
+annotations:
+  checksum/dagster: {{ include "tsds.instance" . | sha256sum }}
+{{- end }}
+{{- end }}
+
+{{/* infra/dagster.yaml with another run launcher. */}}
+{{- define "tsds.instance" -}}
+{{- $instance := .Files.Get "dagster.yaml" | fromYaml }}
+{{- $_ := set $instance "run_launcher" (include (printf "tsds.%sLauncher" .Values.runs.launcher) . | fromYaml) }}
+{{- $_ := set $instance.concurrency.runs "max_concurrent_runs" (int .Values.runs.limit) }}
+{{- toYaml $instance }}
+{{- end }}
+
+{{- define "tsds.k8sLauncher" -}}
+module: dagster_k8s
+class: K8sRunLauncher
+config:
+  job_namespace: {{ .Release.Namespace }}
+  job_image: {{ include "tsds.image" . }}
+  image_pull_policy: {{ .Values.image.pullPolicy }}
+  image_pull_secrets:
+    {{- toYaml .Values.imagePullSecrets | nindent 4 }}
+  # It needs no rights: it is given no token.
+  service_account_name: default
+  instance_config_map: {{ .Release.Name }}-dagster
+  dagster_home: /opt/tsds/dagster
+  # So that the network policy lets them pass.
+  labels:
+    app.kubernetes.io/name: tsds
+    app.kubernetes.io/instance: {{ .Release.Name }}
+  volumes:
+    - name: project
+      persistentVolumeClaim:
+        claimName: {{ .Values.project.existingClaim | default (printf "%s-project" .Release.Name) }}
+    - name: tmp
+      emptyDir: {}
+    {{- include "tsds.instanceVolume" . | nindent 4 }}
+  volume_mounts:
+    - name: project
+      mountPath: /project
+    - name: tmp
+      mountPath: /tmp
+    {{- include "tsds.instanceMount" . | nindent 4 }}
+  resources:
+    {{- toYaml .Values.runs.resources | nindent 4 }}
+  run_k8s_config:
+    container_config:
+      {{- include "tsds.process" . | nindent 6 }}
+    pod_spec_config:
+      automountServiceAccountToken: false
+      {{- include "tsds.podSecurity" . | nindent 6 }}
+      {{- with .Values.runs.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.runs.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    job_spec_config:
+      ttlSecondsAfterFinished: 86400
+{{- end }}
+
+{{- define "tsds.rayLauncher" -}}
+module: dagster_ray
+class: RayRunLauncher
+config:
+  ray:
+    address: {{ .Values.runs.ray.address }}
+    memory: {{ int64 .Values.runs.ray.memory }}
 {{- end }}
