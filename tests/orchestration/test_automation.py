@@ -27,6 +27,7 @@ from tests.orchestration.changes import (
     whole_task,
     without_reports,
 )
+from tests.orchestration.runs import a_run
 from tests.projects import (
     SETTINGS,
     WITH_REPORTS,
@@ -449,20 +450,13 @@ def test_many_that_are_due_at_once_are_one_run(project, monkeypatch):
         (asked,) = daemon.sense("automation_of_many").run_requests
         assert asked.tags["tsds/due"] == "6"
         # What is asked for already is not asked for again.
-        run = instance.create_run_for_job(
-            daemon.definitions.resolve_job_def("refresh"), status=dg.DagsterRunStatus.QUEUED
-        )
+        refresh = daemon.definitions.resolve_job_def("refresh")
+        run = instance.create_run_for_job(refresh, status=dg.DagsterRunStatus.STARTING)
         assert not daemon.sense("automation_of_many").run_requests
-        # What waits for its turn when the refresh starts is made by that, and not a second time.
-        queued = instance.create_run_for_job(
-            daemon.definitions.resolve_implicit_global_asset_job_def(),
-            status=dg.DagsterRunStatus.QUEUED,
-            asset_selection={dg.AssetKey("query_examples")},
-            tags={"dagster/partition": "t0"},
-        )
-        job = daemon.definitions.resolve_job_def("refresh")
-        assert job.execute_in_process(instance=instance).success
-        assert instance.get_run_by_id(queued.run_id).status == dg.DagsterRunStatus.CANCELED
         instance.report_run_canceled(run)
+        # What waits for its turn when the refresh starts is made by that, and not a second time.
+        queued = a_run(instance, project, "query_examples", "t0", dg.DagsterRunStatus.QUEUED)
+        assert refresh.execute_in_process(instance=instance).success
+        assert instance.get_run_by_id(queued.run_id).status == dg.DagsterRunStatus.CANCELED
         assert daemon.tick() == []
         assert not daemon.sense("automation_of_many").run_requests

@@ -13,25 +13,21 @@ import pytest
 import yaml
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from tests.commands import tsds
 from tests.infra.postgres import free_port
+from tests.orchestration.runs import PLACE, a_run
 from tests.projects import make_project, refreshed
-from tsds_pipeline.definitions import definitions
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.orchestration.launcher import CodeServerRunLauncher, may_be_alive
 from tsds_pipeline.orchestration.refresh import end_dead_runs, is_asking, project_instance
 from tsds_pipeline.project import DAGSTER_YAML, Project
 
 OURS = "{run_launcher: {module: tsds_pipeline.orchestration.launcher, class: CodeServerRunLauncher}}"
-PLACE = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("somewhere"), "__repository__")
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +105,6 @@ def test_dev_does_not_run_beside_it(root, home, monkeypatch):
     result = tsds("dev", "--port", "0")
     assert result.exit_code == 1
     assert f"DAGSTER_HOME={home} runs {root}" in result.stderr
-
-
-def a_run(instance, root, asset, partition, status, **tags):
-    return instance.create_run_for_job(
-        definitions(str(root)).resolve_implicit_global_asset_job_def(),
-        status=status,
-        tags={"dagster/partition": partition, **tags},
-        asset_selection=frozenset([dg.AssetKey(asset)]),
-        remote_job_origin=RemoteJobOrigin(PLACE, "__ASSET_JOB"),
-    )
 
 
 def test_what_is_queued_is_not_made_a_second_time(root):

@@ -71,7 +71,8 @@ def in_dagster(root) -> dict[str, tuple]:
             (record,) = instance.fetch_materializations(at, 1).records
             event = record.asset_materialization
             tags = {name: value for name, value in event.tags.items() if "event_pointer" not in name}
-            told = {name: str(value) for name, value in event.metadata.items() if name != "seconds"}
+            told = {name: str(value).replace(str(root), "") for name, value in event.metadata.items()}
+            told = {name: value for name, value in told.items() if name not in ("seconds", "peak_memory")}
             checks = {check.name: last_check(instance, check, of) for check in graph.get(key).check_keys}
             found[node] = tags, told, checks, stale.get_status(key, of)
     return found
