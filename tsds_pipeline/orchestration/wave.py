@@ -46,7 +46,7 @@ from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.orchestration.io_managers import store
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import ProjectResource, observed_once
-from tsds_pipeline.storage import Artifact, Header
+from tsds_pipeline.storage import Artifact
 
 _BODIES = {
     made.asset: made.body for module in (candidates, tasks, reports, mixtures) for made in module.ASSETS
@@ -93,41 +93,39 @@ class Wave:
         context = _Context(key, of, asset, self._run, log)
         try:
             with observed_once(self._observed):
-                result = _BODIES[asset_of(node)](context, self._project, **self._inputs(asset, node))
-                path = node_path(self._observed.project.storage, node)
-                store(
-                    self._observed.project.storage,
-                    node,
-                    path,
-                    result.value,
-                    result.metadata,
-                    self._run.run_id,
-                )
+                given, read = self._inputs(asset, node)
+                result = _BODIES[asset_of(node)](context, self._project, **given)
+                storage = self._observed.project.storage
+                path = node_path(storage, node)
+                store(storage, node, path, result.value, result.metadata, self._run.run_id)
         except Exception as error:
             self.failed += 1
             self._report_failure(node, of, error)
             raise
+        made_from = read | result.value.header.inputs
         metadata = {**result.metadata, "path": dg.MetadataValue.path(str(path))}
-        self._report_materialization(node, of, result.value.header, metadata)
+        self._report_materialization(node, of, result.data_version.value, made_from, metadata)
         self._report_checks(key, of, result.check_results)
 
-    def _inputs(self, asset: dg.AssetsDefinition, node: str) -> dict[str, Any]:
-        """What Dagster would read for the body: one artifact, or those of all sources by their partitions."""
-        inputs = {name: one.dagster_type for name, one in asset.op.input_dict.items()}
-        return {
-            name: self._read(name, get_origin(of_type.typing_type) is dict, node)
-            for name, of_type in inputs.items()
-            if not of_type.is_nothing
-        }
+    def _inputs(self, asset: dg.AssetsDefinition, node: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """What Dagster would read for the body, an artifact or those of all sources; and the versions, by node."""
+        given, versions = {}, {}
+        for name, read in asset.op.input_dict.items():
+            if not read.dagster_type.is_nothing:
+                of_all = get_origin(read.dagster_type.typing_type) is dict
+                found = {one: self._stored(one) for one in self._nodes(name, of_all, node)}
+                versions |= {one: artifact.version for one, artifact in found.items()}
+                by_partition = {one.partition("|")[2]: artifact for one, artifact in found.items()}
+                given[name] = by_partition if of_all else next(iter(found.values()))
+        return given, versions
 
-    def _read(self, name: str, of_all_sources: bool, node: str) -> Artifact | dict[str, Artifact]:
+    def _nodes(self, name: str, of_all_sources: bool, node: str) -> list[str]:
+        """The nodes of the asset ``name`` that the body of ``node`` reads."""
         partition = node.partition("|")[2]
         if not of_all_sources:
-            return self._stored(f"{name}|{partition if name in BY_SOURCE else partition.rpartition('|')[2]}")
-        keys = self._observed.sources
-        if name not in BY_SOURCE:
-            keys = tuple(f"{source}|{partition}" for source in keys)
-        return {key: self._stored(f"{name}|{key}") for key in keys}
+            return [f"{name}|{partition if name in BY_SOURCE else partition.rpartition('|')[2]}"]
+        ending = "" if name in BY_SOURCE else f"|{partition}"
+        return [f"{name}|{source}{ending}" for source in self._observed.sources]
 
     def _stored(self, node: str) -> Artifact:
         found = stored(self._observed.project.storage, node)
@@ -136,30 +134,34 @@ class Wave:
         return found
 
     def _report_materialization(
-        self, node: str, partition: Any, header: Header, metadata: Mapping[str, Any]
+        self,
+        node: str,
+        partition: Any,
+        version: str,
+        made_from: Mapping[str, str],
+        metadata: Mapping[str, Any],
     ) -> None:
         key, crossed = asset_key(node), isinstance(partition, dg.MultiPartitionKey)
         tags = {
             CODE_VERSION_TAG: CODE_VERSIONS[asset_of(node)],
-            DATA_VERSION_TAG: header.version,
+            DATA_VERSION_TAG: version,
             DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-            **self._provenance(node, header),
+            **self._provenance(node, made_from),
             **(get_tags_from_multi_partition_key(partition) if crossed else {}),
         }
         made = dg.AssetMaterialization(key, metadata=metadata, partition=partition, tags=tags)
         self.report(dg.DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(made))
 
-    def _provenance(self, node: str, header: Header) -> dict[str, str]:
-        """Which versions of the assets upstream ``node`` was made from.
+    def _provenance(self, node: str, made_from: Mapping[str, str]) -> dict[str, str]:
+        """Which versions of the assets upstream ``node`` was made from: of inputs those now, and ``made_from``.
 
         Of partitions Dagster looks for events after the one that is named: the newest, as all upstream is settled.
         """
         newest = self._instance.event_log_storage.get_maximum_record_id()
-        inputs = {
-            name: v for name in upstream(node, self._observed) if (v := self._observed.versions.get(name))
-        }
+        known = self._observed.versions
+        inputs = {name: known[name] for name in upstream(node, self._observed) if name in known}
         versions: dict[dg.AssetKey, list[str]] = {}
-        for name, version in sorted((inputs | header.inputs).items()):
+        for name, version in sorted((inputs | dict(made_from)).items()):
             versions.setdefault(asset_key(name), []).append(version)
         tags = {}
         for parent in self._assets.get(asset_key(node)).parent_keys:
