@@ -305,6 +305,7 @@ REACH = [
     ("dagster", 'timezone = "Europe/Berlin"', set()),
     ("dagster", "interval = 60", set()),
     ("dagster", "late_after = 1.5", set()),
+    ("dagster", "one_run_above = 100", set()),
     ("dagster", 'owners = ["team:data"]', set()),
     ("alerts", 'webhook = "https://host/path"', set()),
     ("alerts", 'command = ["mail", "someone"]', set()),

@@ -51,7 +51,6 @@ from tsds_pipeline.graph import (
     stored,
 )
 from tsds_pipeline.lock import refresh_lock
-from tsds_pipeline.orchestration import automation
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
 from tsds_pipeline.orchestration.refresh import REFRESH, _Runner, project_instance
 from tsds_pipeline.orchestration.resources import ProjectResource
@@ -436,8 +435,9 @@ def test_a_settings_file_that_is_not_understood_stops_the_looks_and_nothing_else
         assert daemon.settle() == ["sampled_subset|t1"]
 
 
-def test_many_that_are_due_at_once_are_one_run(project, monkeypatch):
-    monkeypatch.setattr(automation, "MANY", 4)
+def test_many_that_are_due_at_once_are_one_run(project):
+    with (project / "tsds.toml").open("a") as file:
+        file.write("\n[dagster]\none_run_above = 4\n")
     with project_instance(Project.load(project)) as instance:
         daemon = Daemon(project, instance, worst_order=False)
         more = records("more", clustered(5, 701))

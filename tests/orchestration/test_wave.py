@@ -1,6 +1,7 @@
 """Many partitions in one Dagster run: the same results, and the same state in Dagster, as with a run for each."""
 
 import shutil
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -19,31 +20,32 @@ from tests.projects import (
 from tsds_pipeline.assets import checks
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import is_model, nodes, observe
-from tsds_pipeline.orchestration import refresh
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.refresh import Refresh, project_instance
 from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.project import Project
 
-EVERY, NEVER = 0, 10_000
+SETTINGS = """
+[mixtures.m]
+tasks = ["t0", "t1"]
+size = 9
+
+[dagster]
+one_run_above = 1
+"""
 
 
 @pytest.fixture
 def project(tmp_path):
-    make_project(
-        tmp_path / "project", 2, 2, settings=WITH_REPORTS + '\n[mixtures.m]\ntasks = ["t0", "t1"]\nsize = 9\n'
-    )
+    make_project(tmp_path / "project", 2, 2, settings=WITH_REPORTS + SETTINGS)
     return tmp_path / "project"
 
 
-@pytest.fixture
-def many(monkeypatch):
-    """How many partitions are many."""
-
-    def set_to(number: int) -> None:
-        monkeypatch.setattr(refresh, "MANY", number)
-
-    return set_to
+def with_runs_for_each(root: Path) -> Path:
+    """Let each partition of the project in ``root`` have a run of its own."""
+    settings = root / "tsds.toml"
+    settings.write_text(settings.read_text().replace("one_run_above = 1", "one_run_above = 1000"))
+    return root
 
 
 def follow(root, **wanted):
@@ -94,10 +96,9 @@ def runs_of(root):
         return instance.get_runs()
 
 
-def test_one_run_leaves_what_a_run_for_each_leaves(project, tmp_path, many):
-    beside = shutil.copytree(project, tmp_path / "beside")
-    for root, number in (project, EVERY), (beside, NEVER):
-        many(number)
+def test_one_run_leaves_what_a_run_for_each_leaves(project, tmp_path):
+    beside = with_runs_for_each(shutil.copytree(project, tmp_path / "beside"))
+    for root in project, beside:
         assert len(made(follow(root))) == 25
         change(root)
         assert 15 < len(made(follow(root))) < 25
@@ -111,8 +112,7 @@ def test_one_run_leaves_what_a_run_for_each_leaves(project, tmp_path, many):
     assert len(of_each) > 20
 
 
-def test_what_comes_after_something_that_changed_is_stale_in_dagster(project, many):
-    many(EVERY)
+def test_what_comes_after_something_that_changed_is_stale_in_dagster(project):
     follow(project)
     change(project)
     assert made(follow(project, nodes=["candidate_corpus|s1", "query_examples|t0"]))
@@ -126,8 +126,7 @@ def test_what_comes_after_something_that_changed_is_stale_in_dagster(project, ma
     }
 
 
-def test_what_fails_is_failed_in_dagster_and_stops_nothing_else(project, many):
-    many(EVERY)
+def test_what_fails_is_failed_in_dagster_and_stops_nothing_else(project):
     (project / "tasks" / "t0" / "query.jsonl").write_text("no record\n")
     steps = {step.node: step for step in follow(project)}
     assert steps["query_examples|t0"].outcome == "failed"
@@ -145,8 +144,7 @@ def test_what_fails_is_failed_in_dagster_and_stops_nothing_else(project, many):
         assert failed.run_id == run.run_id
 
 
-def test_what_fails_a_blocking_check_is_not_stored(project, many, monkeypatch):
-    many(EVERY)
+def test_what_fails_a_blocking_check_is_not_stored(project, monkeypatch):
     follow(project)
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 701)))
     monkeypatch.setattr(checks, "SUM_ROUNDING", -1.0)
@@ -159,9 +157,8 @@ def test_what_fails_a_blocking_check_is_not_stored(project, many, monkeypatch):
         assert "mass too much or too little" in why
 
 
-def test_one_that_is_stopped_goes_on_where_it_was(project, tmp_path, many):
+def test_one_that_is_stopped_goes_on_where_it_was(project, tmp_path):
     beside = shutil.copytree(project, tmp_path / "beside")
-    many(EVERY)
     steps = Refresh(Project.load(project)).steps()
     begun = [next(steps) for _ in range(9)]
     steps.close()
@@ -171,7 +168,7 @@ def test_one_that_is_stopped_goes_on_where_it_was(project, tmp_path, many):
     assert bytes_of_results(project) == bytes_of_results(beside)
 
 
-def test_the_job_has_all_in_its_own_run(project, many):
+def test_the_job_has_all_in_its_own_run(project):
     defs = definitions(str(project))
     with project_instance(Project.load(project)) as instance:
         done = defs.resolve_job_def("refresh").execute_in_process(instance=instance, raise_on_error=False)

@@ -26,7 +26,7 @@ from tsds_pipeline.object_storage import exchange
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
 from tsds_pipeline.orchestration.jobs import refresh_job
 from tsds_pipeline.orchestration.partitions import TASKS
-from tsds_pipeline.orchestration.refresh import MANY, end_dead_runs, nodes_of_run
+from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
 from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
@@ -90,7 +90,7 @@ def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> 
         # In this order: a run that ends in between is passed over this time, and never seen as neither.
         runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
         due = _due(project, runs)
-        return frozenset() if len(due) > MANY else due
+        return due if len(due) <= project.settings.dagster.one_run_above else frozenset()
     except TsdsError:
         return frozenset()  # `project_inputs` tells what is wrong
 
@@ -129,8 +129,8 @@ def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[
         evaluation_fn=_ask_for_many,
         job=refresh_job,
         required_resource_keys={"project"},
-        description=f"Where more than {MANY} partitions are due at once, which `automation` leaves alone, asks for one "
-        "run of the job `refresh`: it makes them in one process.",
+        description="Where more partitions are due than [dagster] one_run_above, which `automation` leaves alone, "
+        "asks for one run of the job `refresh`: it makes them in one process.",
         minimum_interval_seconds=settings.interval,
         default_status=default,
     )
@@ -148,7 +148,7 @@ def _ask_for_many(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Ski
         due = _due(project, runs)
     except TsdsError as error:
         return dg.SkipReason(str(error))
-    if len(due) <= MANY:
+    if len(due) <= project.settings.dagster.one_run_above:
         return dg.SkipReason(f"{len(due)} partitions are due, each of which has a run of its own")
     return dg.RunRequest(tags={"tsds/due": str(len(due))})
 

@@ -68,8 +68,6 @@ _LONGEST_TICK = 300.0
 _SKEW = 60.0
 """Seconds: what is further in the future was written before the clock was set back."""
 MADE, WAITING = "made", "waiting"
-MANY = 30
-"""Of more partitions than these a refresh makes one Dagster run, see ``wave``; else each has one of its own."""
 _NOT_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
     "class": "NoOpComputeLogManager",
@@ -127,7 +125,9 @@ class Refresh:
             self.damage = find_damage(storage, self.nodes)
             set_aside(storage, self.damage)
             runner = _Runner(instance, self.observed)
-            if run is not None or self._number_due() > MANY:
+            # A run for each costs a quarter of a second; of a few, each is found by its partition in the UI.
+            few = self.observed.project.settings.dagster.one_run_above
+            if run is not None or self._number_due() > few:
                 ending.enter_context(runner.wave(run))
             versions = current_versions(self.nodes, self.observed)
             for node in self.nodes:
