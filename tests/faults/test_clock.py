@@ -1,5 +1,6 @@
 """Clocks that are wrong: nothing is made twice, nothing is missed, and nothing waits for a time that is years away."""
 
+import glob
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._daemon.types import DaemonHeartbeat
 
+from tests.commands import typed
 from tests.faults.conftest import Undisturbed
 from tests.faults.project import changed, from_nothing, settled
 from tests.forks import Fork
@@ -82,6 +84,27 @@ def test_the_clock_jumps_there_and_back(undisturbed, tmp_path):
     changed(root)
     assert "source_files[s1] changed" in refreshed(root, a_year_back)
     assert refreshed(root, a_year_ahead).startswith("0 made, 15 fresh")
+    assert settled(root) == undisturbed.results
+
+
+@pytest.mark.long
+def test_the_whole_process_sees_another_time(undisturbed, tmp_path):
+    """Dagster, SQLite and Rust too, as `faketime` makes it."""
+    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    if not found:
+        pytest.skip("there is no libfaketime (on Debian and Ubuntu: apt install faketime)")
+    root = tmp_path / "project"
+
+    def refreshed_at(jump: str) -> str:
+        done = typed("-p", root, "refresh", LD_PRELOAD=found[0], FAKETIME=jump, NO_FAKE_STAT="1")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    from_nothing(root)
+    assert "15 made, 0 fresh" in refreshed_at("+400d")
+    changed(root)
+    assert "source_files[s1] changed" in refreshed_at("-400d")
+    assert refreshed(root).startswith("0 made, 15 fresh")
     assert settled(root) == undisturbed.results
 
 
