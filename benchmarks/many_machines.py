@@ -13,6 +13,7 @@ Prints Markdown tables.
 """
 
 import argparse
+import importlib
 import os
 import statistics
 import tempfile
@@ -56,16 +57,22 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    print(f"{machine.in_words(machine.describe())}\n")
+    print(f"{machine.in_words(machine.describe())}\n", flush=True)
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=str(Path(tsds_pipeline.__file__).parent.parent))
     spread_search.WORTH = 0
+    imported, _ = timed(lambda: importlib.import_module("ray"))
     with tempfile.TemporaryDirectory() as folder, nodes() as (cluster, workers):
+        seconds = {
+            "import Ray": imported,
+            "connect to the cluster": timed(workers.at_once)[0],
+            "first piece: a worker starts": timed(lambda: no_pieces(workers, 1))[0],
+            "each further piece, empty": timed(lambda: no_pieces(workers, _EMPTY_PIECES))[0] / _EMPTY_PIECES,
+        }
         print("| start | seconds |\n| --- | ---: |")
-        print(f"| connect to the cluster | {timed(workers.at_once)[0]:.1f} |")
-        print(f"| first piece: a worker starts | {timed(lambda: no_pieces(workers, 1))[0]:.1f} |")
-        print(
-            f"| each further piece, empty | {timed(lambda: no_pieces(workers, _EMPTY_PIECES))[0] / _EMPTY_PIECES:.4f} |"
-        )
-        print(f"| a node of Ray without work | {node_memory() / 2**20:.0f} MiB |\n")
+        for what, took in seconds.items():
+            print(f"| {what} | {took:.3f} |")
+        node, worker = node_memory(cluster)
+        print(f"\nA node takes {node / 2**20:.0f} MiB, a worker without work {worker / 2**20:.0f} MiB.\n")
         texts = demo_texts(Path(folder), options.texts)
         file = index_file(Path(folder), options.candidates)
         queries = workload.Mixture(384).queries(options.queries)
@@ -148,37 +155,50 @@ def searching(file: Path, queries: np.ndarray) -> Work:
 
 
 def compare(name: str, work: Work, workers: RayWorkers, cluster: Any, rounds: int) -> None:
-    """Time ``work`` here and there. The first time that a worker or this process does it is told by itself."""
+    """Time ``work`` here and there. The first time that a worker does it is told by itself."""
     import torch
 
     torch.set_num_threads(1)  # of each thread that encodes
     expected = work(None, 1)
-    seconds: dict[str, list[float]] = {
-        kind: [] for kind in ("one core", "two cores", "one node", "two nodes")
-    }
+    kinds = ("one core", "two cores", "one node", "two nodes")
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    processor: dict[str, list[float]] = {kind: [] for kind in kinds}
     with largest_workers() as memory:
         first, found = timed(lambda: work(workers, 1))
         assert found.tobytes() == expected.tobytes()
         for _ in range(rounds):
-            second = None
-            for kind in seconds:
+            for kind in kinds:
                 if kind == "two nodes":
                     second = cluster.add_node(num_cpus=1)
                     cluster.wait_for_nodes()
                     work(workers, 1)  # it loads what the first has loaded
-                here = kind.endswith(("core", "cores"))
-                took, found = timed(
-                    lambda here=here, kind=kind: work(None if here else workers, 2 if "two" in kind else 1)
-                )
+                where, cores = None if "core" in kind else workers, 2 if "two" in kind else 1
+                before = processor_seconds()
+                took, found = timed(lambda where=where, cores=cores: work(where, cores))
                 assert found.tobytes() == expected.tobytes(), kind
                 seconds[kind].append(took)
+                processor[kind].append(processor_seconds() - before)
             cluster.remove_node(second)
-    print(f"| {name} | seconds | times one core |\n| --- | ---: | ---: |")
+    print(f"| {name} | seconds | times one core | processor seconds |\n| --- | ---: | ---: | ---: |")
     alone = statistics.median(seconds["one core"])
     for kind, times in seconds.items():
-        print(f"| {kind} | {statistics.median(times):.2f} | {alone / statistics.median(times):.2f} |")
-    print(f"| one node, the first time | {first:.2f} | {alone / first:.2f} |")
-    print(f"\nA worker took {memory[0] / 2**20:.0f} MiB at most.\n")
+        took = statistics.median(times)
+        print(f"| {kind} | {took:.2f} | {alone / took:.2f} | {statistics.median(processor[kind]):.2f} |")
+    print(
+        f"\nThe first time on one node: {first:.2f} s. A worker took {memory[0] / 2**20:.0f} MiB at most.\n"
+    )
+
+
+def processor_seconds() -> float:
+    """What this process and all of Ray's have used so far: on a busy machine it says more than the clock."""
+    used = time.process_time()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        used += times.user + times.system
+    return used
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -194,12 +214,13 @@ def own_memory(process: psutil.Process) -> int:
         return 0
 
 
-def node_memory() -> int:
-    """That of the raylet and what it started, but for the workers."""
-    names = ("raylet", "agent", "log_monitor")
-    here = [p for p in psutil.Process().children(recursive=True) if "ray::" not in " ".join(_words(p))]
-    found = [own_memory(p) for p in here if any(name in " ".join(_words(p)[:3]) for name in names)]
-    return sum(found) // 2  # of the head and of a node
+def node_memory(cluster: Any) -> tuple[int, int]:
+    """That of a node without its workers, and that of a worker that has nothing to do."""
+    [info] = next(iter(cluster.worker_nodes)).all_processes["raylet"]
+    raylet = psutil.Process(info.process.pid)
+    sizes = {process: own_memory(process) for process in [raylet, *raylet.children(recursive=True)]}
+    idle = [size for process, size in sizes.items() if _words(process)[:1] == ["ray::IDLE"]]
+    return sum(sizes.values()) - sum(idle), max(idle)
 
 
 def _words(process: psutil.Process) -> list[str]:
