@@ -143,7 +143,7 @@ def test_times_come_from_the_settings(project, monkeypatch):
     }
     assert {s.default_status for s in defined.schedules} == {dg.DefaultScheduleStatus.RUNNING}
     intervals = {s.name: s.minimum_interval_seconds for s in defined.sensors}
-    assert intervals == {"project_inputs": 7, "automation": 7, "alerts": 60}
+    assert intervals == {"project_inputs": 7, "automation": 7, "automation_of_many": 7, "alerts": 60}
     assert {s.default_status for s in defined.sensors} == {dg.DefaultSensorStatus.RUNNING}
     assert all(spec.owners == ["team:data"] for spec in defined.resolve_all_asset_specs())
 

@@ -19,6 +19,7 @@ from tsds_pipeline.graph import Observed, describe, observe
 from tsds_pipeline.logs import extra
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job
 from tsds_pipeline.orchestration.refresh import nodes_of_run
+from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.settings import AlertSettings
 from tsds_pipeline.status import FRESH, MAX_TRIES, NodeStatus, status
 
@@ -118,6 +119,8 @@ def _failed_jobs(
         seen = set()
         for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=_LAST_RUNS):
             task = run.tags.get("dagster/partition")
+            if REFRESH in run.tags:
+                continue  # of a `tsds refresh`, which told of it itself; what failed in it is told by its name
             if task in seen or (task is not None and task not in observed.tasks):
                 continue
             seen.add(task)

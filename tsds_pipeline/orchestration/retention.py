@@ -18,12 +18,21 @@ def old_runs(instance: dg.DagsterInstance, before: float) -> list[str]:
     made: set[str] = set()
     found = []
     for record in _newest_first(instance):
-        nodes = set(nodes_of_run(record.dagster_run))
+        run = record.dagster_run
+        in_waves = run.asset_selection is None
+        nodes = set(_reported(instance, run.run_id) if in_waves else nodes_of_run(run))
         if nodes <= made and record.end_time is not None and record.end_time < before:
-            found.append(record.dagster_run.run_id)
-        elif record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            found.append(run.run_id)
+        elif in_waves or run.status == dg.DagsterRunStatus.SUCCESS:
             made |= nodes
     return found
+
+
+def _reported(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
+    """The nodes that a run of a job reports to have made (``wave``)."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+        event = entry.get_dagster_event()
+        yield "|".join(filter(None, (event.asset_key.to_user_string(), event.partition)))
 
 
 def _newest_first(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
