@@ -53,7 +53,7 @@ def _batches(path: Path) -> Iterator[Any]:
                 mapped.seek(0)
                 yield from map(_sound, pa.ipc.open_stream(mapped))
                 _check_end(path, mapped)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise TsdsError(f"{path}: cannot be read: {os.strerror(error.errno)}") from None
         raise damaged(path, "Arrow", str(error)) from None

@@ -60,7 +60,7 @@ def damage_told(path: Path, kind: str) -> Iterator[None]:
             yield
     except OSError as error:
         raise TsdsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise damaged(path, kind, str(error)) from None
     except pl.exceptions.PanicException:
         raise damaged(path, kind, "what is in it does not fit together") from None
