@@ -61,6 +61,8 @@ class WebServer:
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
+        self.redirects: dict[str, str] = {}
+        """Which path another one is found under, query included."""
         self.headers: Callable[[bytes], dict[str, str]] = etag
         self.status = HTTPStatus.OK
         self.requests: list[str] = []
@@ -113,6 +115,12 @@ class WebServer:
     def _answer(self, handler: http.server.BaseHTTPRequestHandler, with_body: bool) -> None:
         path = handler.path.removeprefix("/")
         self.requests.append(f"{handler.command} {path}")
+        if path in self.redirects:
+            handler.send_response(HTTPStatus.FOUND)
+            handler.send_header("Location", self.address(self.redirects[path]))
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
         body = self.files.get(path)
         handler.send_response(self.status if body is not None else HTTPStatus.NOT_FOUND)
         body = body or b""

@@ -78,13 +78,72 @@ def test_slow_libraries_are_imported_inside_functions(path):
     assert not {top(name) for name in names} & SLOW
 
 
+# Which argument a call has to have, and its only value.
+REQUIRED = {
+    "np.load": ("allow_pickle", False),
+    "np.save": ("allow_pickle", False),
+    "torch.load": ("weights_only", True),
+    "AutoConfig.from_pretrained": ("trust_remote_code", False),
+    "AutoTokenizer.from_pretrained": ("trust_remote_code", False),
+    "kind.from_pretrained": ("trust_remote_code", False),
+    "SentenceTransformer": ("trust_remote_code", False),
+}
+ONLY = {"allow_pickle": False, "trust_remote_code": False, "weights_only": True, "shell": False}
+RUNS_ANYTHING = {
+    "eval",
+    "exec",
+    "compile",
+    "os.system",
+    "os.popen",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "pl.deserialize",
+}
+
+
+def dangers(code: str) -> list[str]:
+    """What in ``code`` might run what somebody else wrote."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        found += {top(name) for name in imported(node)} & PICKLERS
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {one.arg: ast.unparse(one.value) for one in node.keywords}
+        name, value = REQUIRED.get(called, (None, None))
+        safe = called not in RUNS_ANYTHING and (name is None or given.get(name) == str(value))
+        if not safe or any(given.get(one, str(only)) != str(only) for one, only in ONLY.items()):
+            found.append(ast.unparse(node))
+    return found
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_nothing_is_pickled(path):
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        assert not {top(name) for name in imported(node)} & PICKLERS
-        if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
-            assert isinstance(node.value, ast.Constant)
-            assert node.value.value is False
+def test_nothing_is_pickled_and_no_code_of_others_is_run(path):
+    assert dangers(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import marshal, shelve",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "np.lib.format.read_array(file, allow_pickle=True)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "yaml.load(text)",
+        "eval(text)",
+        "exec(text)",
+        "os.system(text)",
+        "subprocess.run(text, shell=True)",
+        "AutoTokenizer.from_pretrained(path)",
+        "SentenceTransformer(path, trust_remote_code=True)",
+    ],
+)
+def test_what_is_dangerous_is_seen(code):
+    assert dangers(code)
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "assets").rglob("*.py")), ids=relative)

@@ -19,7 +19,13 @@ NO_SPACE = (
 
 
 class TsdsError(ValueError):
-    """A problem the user can fix. The message names the file, line or key, the value and the remedy."""
+    """A problem the user can fix. The message names the file, line or key, the value and the remedy.
+
+    Whatever of somebody's data is quoted in it is printable: a terminal or a log does nothing but show it.
+    """
+
+    def __init__(self, message: str):
+        super().__init__("\n".join(map(printable, message.split("\n"))))
 
 
 class UnusableVectorError(TsdsError):

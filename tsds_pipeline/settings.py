@@ -38,6 +38,7 @@ from tsds_pipeline.settings_types import (
     Fraction,
     Key,
     Keys,
+    ModelName,
     Names,
     Owner,
     Paths,
@@ -82,7 +83,7 @@ class EncoderSettings(_Table):
         "sentence-transformers",
         description='"sentence-transformers", "causal", "gradient" or "precomputed"',
     )
-    model: Text = Field(PACKAGED_MODEL, description="a packaged model, a folder or a hub name")
+    model: ModelName = Field(PACKAGED_MODEL, description="a packaged model, a folder or a hub name")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description='"float32" or "bfloat16"')
     backend: Literal["torch", "onnx"] = Field("torch", description='"torch" or "onnx"')
     batch_size: Count = Field(64, description="a whole number from 1")
@@ -169,7 +170,7 @@ class CorpusSettings(_Table):
     max_quarantined: Share = Field(0.05, description="a share from 0 to 1")
     keep: Values | None = Field(None, description=VALUES)
     drop: Values | None = Field(None, description=VALUES)
-    chat_template: Text | None = Field(
+    chat_template: ModelName | None = Field(
         None, description="a .jinja file, or the folder or hub name of a model that has a chat template"
     )
 
@@ -192,7 +193,7 @@ class SelectionSettings(_Table):
     report: bool = Field(True, description="true or false")
     encoder: Text = Field(DEFAULT_ENCODER, description='"default" or the name of a table [encoders.NAME]')
     tokens: Count | None = Field(None, description="a whole number from 1")
-    tokenizer: Text | None = Field(None, description="a packaged model, a folder or a hub name")
+    tokenizer: ModelName | None = Field(None, description="a packaged model, a folder or a hub name")
     caps: Amounts | None = Field(None, description=AMOUNTS)
     floors: Amounts | None = Field(None, description=AMOUNTS)
     min_per_query: int = Field(0, ge=0, lt=2**63, description="a whole number from 0")
@@ -241,7 +242,7 @@ class MixtureSettings(_Table):
     tasks: Weights = Field(description=WEIGHTS)
     size: Count = Field(1000, description="a whole number from 1")
     tokens: Count | None = Field(None, description="a whole number from 1")
-    tokenizer: Text | None = Field(None, description="a packaged model, a folder or a hub name")
+    tokenizer: ModelName | None = Field(None, description="a packaged model, a folder or a hub name")
     epochs: Count = Field(1, description="a whole number from 1")
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number from 0, below 2**63")
 

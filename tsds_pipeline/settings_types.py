@@ -25,6 +25,16 @@ def _usable_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
     return paths
 
 
+def _usable_model(name: str) -> str:
+    if "\0" in name or REMOTE.match(name):
+        raise ValueError("no folder or hub name holds \\u0000 or ://, and an address might hold a secret")
+    return name
+
+
+def _usable_models(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_usable_model, names))
+
+
 def _usable_address(address: str) -> str:
     if not REMOTE.match(address) or protocol_of(address) in WEB:
         raise ValueError('not the address of a store that can be written to, as "s3://bucket/folder" is')
@@ -121,6 +131,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"\S")]
+ModelName = Annotated[Text, AfterValidator(_usable_model)]
 Template = Annotated[Text, AfterValidator(_valid_template)]
 Cron = Annotated[str, AfterValidator(_valid_cron)]
 Address = Annotated[Text, AfterValidator(_usable_address)]
@@ -137,7 +148,12 @@ Paths = Annotated[
     AfterValidator(_usable_paths),
     Field(min_length=1, strict=False),
 ]
-Folders = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1, strict=False)]
+Folders = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_usable_models),
+    Field(min_length=1, strict=False),
+]
 Names = Annotated[tuple[Text, ...], AfterValidator(_each_once), Field(min_length=1, strict=False)]
 
 Formats = Annotated[

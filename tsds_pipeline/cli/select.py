@@ -176,13 +176,12 @@ def _vectors(path: Path, option: str) -> "np.ndarray":
     import numpy as np
 
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):
+            array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise TsdsError(f"{option} {path}: {error.strerror or 'cannot be read'}") from None
-    except (ValueError, EOFError):
-        array = None
-    if not isinstance(array, np.ndarray):
-        raise TsdsError(f"{option} {path}: not a .npy file of numbers: write it with numpy.save")
+    except (ValueError, EOFError, OverflowError):
+        raise TsdsError(f"{option} {path}: not a .npy file of numbers: write it with numpy.save") from None
     if array.ndim != 2:
         raise TsdsError(f"{option} {path}: has shape {array.shape}, expected (rows, dimensions)")
     return array

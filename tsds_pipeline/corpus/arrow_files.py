@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from tsds_pipeline.corpus.columnar import damage_told, damaged, records_of
 from tsds_pipeline.corpus.parquet_files import ROWS_AT_A_TIME
 from tsds_pipeline.corpus.raw import RawRecord
 from tsds_pipeline.errors import TsdsError
@@ -18,11 +19,12 @@ FILE_MAGIC = b"ARROW1"
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-def read_arrow(path: Path) -> Iterator[RawRecord]:
-    """The records of ``path``. Raises :class:`TsdsError` where the file is missing, cut off or damaged."""
-    for start, rows in arrow_rows(path):
-        for line, fields in enumerate(rows.iter_rows(named=True), start + 1):
-            yield RawRecord(line, fields)
+def read_arrow(path: Path, limit: int) -> Iterator[RawRecord]:
+    """The records of ``path``; a row has at most ``limit`` bytes.
+
+    Raises :class:`TsdsError` where the file is missing, cut off or damaged.
+    """
+    return records_of(arrow_rows(path), limit)
 
 
 def arrow_rows(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -30,8 +32,10 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
     start = 0
     for batch in _batches(path):
         for offset in range(0, batch.num_rows, ROWS_AT_A_TIME):
-            part = batch.slice(offset, ROWS_AT_A_TIME)
-            yield start + offset, pl.DataFrame(pl.from_arrow(part))
+            with damage_told(path, "Arrow"):
+                rows = pl.DataFrame(pl.from_arrow(batch.slice(offset, ROWS_AT_A_TIME)))
+                rows.columns = batch.schema.names  # polars calls one without a name column_0
+            yield start + offset, rows
         start += batch.num_rows
 
 
@@ -44,24 +48,25 @@ def _batches(path: Path) -> Iterator[Any]:
         with pa.memory_map(str(path)) as mapped:
             if mapped.read(len(FILE_MAGIC)) == FILE_MAGIC:
                 reader = pa.ipc.open_file(mapped)
-                yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+                yield from (_sound(reader.get_batch(number)) for number in range(reader.num_record_batches))
             else:
                 mapped.seek(0)
-                yield from pa.ipc.open_stream(mapped)
+                yield from map(_sound, pa.ipc.open_stream(mapped))
                 _check_end(path, mapped)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise TsdsError(f"{path}: cannot be read: {os.strerror(error.errno)}") from None
-        raise _damaged(path, reason) from None
+        raise damaged(path, "Arrow", str(error)) from None
+
+
+def _sound(batch: Any) -> Any:
+    """``batch``, once nothing in it leads out of it: polars takes that for granted."""
+    batch.validate(full=True)
+    return batch
 
 
 def _check_end(path: Path, mapped: Any) -> None:
     """A stream that was cut off between two batches looks whole but for the mark at its end."""
     mapped.seek(max(0, mapped.tell() - len(END_OF_STREAM)))
     if mapped.read(len(END_OF_STREAM)) != END_OF_STREAM:
-        raise _damaged(path, "it has no mark at its end")
-
-
-def _damaged(path: Path, reason: str) -> TsdsError:
-    return TsdsError(f"{path}: not a whole Arrow file ({reason}): copy or write it again")
+        raise damaged(path, "Arrow", "it has no mark at its end")

@@ -86,5 +86,5 @@ class BoundedLines:
 
     def _without_mark(self, line: bytes) -> bytes:
         if line.startswith(UTF16):
-            raise TsdsError(f"{self._file.name}: is UTF-16: save the file as UTF-8")
+            raise TsdsError(f"{self._file.name}: is UTF-16 or UTF-32: save the file as UTF-8")
         return line.removeprefix(codecs.BOM_UTF8)

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import polars as pl
 
+from tsds_pipeline.corpus.columnar import damage_told, records_of
 from tsds_pipeline.corpus.raw import RawRecord
-from tsds_pipeline.errors import TsdsError
 
 ROWS_AT_A_TIME = 2**16
 
 
-def read_parquet(path: Path) -> Iterator[RawRecord]:
-    """The records of ``path``. Raises :class:`TsdsError` where the file is missing, cut off or damaged."""
-    for start, rows in parquet_rows(path):
-        for line, fields in enumerate(rows.iter_rows(named=True), start + 1):
-            yield RawRecord(line, fields)
+def read_parquet(path: Path, limit: int) -> Iterator[RawRecord]:
+    """The records of ``path``; a row has at most ``limit`` bytes.
+
+    Raises :class:`TsdsError` where the file is missing, cut off or damaged.
+    """
+    return records_of(parquet_rows(path), limit)
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -29,10 +30,5 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
 
 def _rows(path: Path, start: int) -> pl.DataFrame:
     # A slice skips whole row groups; of the batches of polars' streaming engine far more are held at once.
-    try:
+    with damage_told(path, "Parquet"):
         return pl.scan_parquet(path, glob=False).slice(start, ROWS_AT_A_TIME).collect()
-    except OSError as error:
-        raise TsdsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).partition("\n")[0]
-        raise TsdsError(f"{path}: not a whole Parquet file ({reason}): copy or write it again") from None

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from tsds_pipeline.errors import TsdsError, printable
+
 EXCERPT_CHARS = 200
 REASON_CHARS = 500
 REASONS_SHOWN = 3
+MOST_BAD = 1_000_000
+"""What is no source but something else would fill the memory with reasons."""
 QUARANTINE_SCHEMA = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "excerpt": pl.String}
 
 
@@ -29,8 +33,18 @@ class Quarantined(NamedTuple):
 
 def quarantined(file: str, line: int, error: BadRecord, raw: bytes | dict[str, Any]) -> Quarantined:
     """The row for a record of ``file``; ``raw`` is what stands there, or its fields."""
-    reason = " ".join(str(error).split())
+    reason = printable(" ".join(str(error).split()))
     return Quarantined(file, line, _shortened(reason, REASON_CHARS), excerpt_of(raw))
+
+
+def add_bad(bad: list[Quarantined], row: Quarantined) -> None:
+    """One more of the ``bad`` records of a source; TsdsError where that is more than any source may have."""
+    bad.append(row)
+    if len(bad) > MOST_BAD:
+        raise TsdsError(
+            f"{row.file}: more than {MOST_BAD:,} records of this source cannot be used, here line {row.line:,}: "
+            f"{row.reason}: see whether it is the right file, or take out what is bad"
+        )
 
 
 def excerpt_of(raw: str | bytes | dict[str, Any]) -> str:

@@ -31,9 +31,9 @@ class RawRecord(NamedTuple):
     """What stands in the file; only with a ``reason``."""
 
 
-def too_long(limit: int) -> BadRecord:
-    """A line, before it is looked at, holds more than the longest text could need."""
-    return BadRecord(f"the line is longer than {limit:,} bytes (a limit that grows with max_chars)")
+def too_long(limit: int, what: str = "line") -> BadRecord:
+    """A line or row, before it is looked at, holds more than the longest text could need."""
+    return BadRecord(f"the {what} is longer than {limit:,} bytes (a limit that grows with max_chars)")
 
 
 def not_utf8(byte: int) -> BadRecord:

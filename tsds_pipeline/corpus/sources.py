@@ -23,6 +23,7 @@ from tsds_pipeline.corpus.exclusions import (
 from tsds_pipeline.corpus.quarantine import (
     BadRecord,
     Quarantined,
+    add_bad,
     excerpt_of,
     first_reasons,
     quarantine_table,
@@ -34,7 +35,7 @@ from tsds_pipeline.corpus.tables import Rows, RowTable, collapsed, split_by_leng
 from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.corpus.vector_files import VectorFiles
 from tsds_pipeline.corpus.vectors import FieldVectors, Vectors
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, printable
 
 
 @dataclass(frozen=True)
@@ -259,11 +260,12 @@ def _read(
                         continue
                     table.add(number, raw.line, rules.identify(raw.fields))
                 except BadRecord as error:
-                    bad.append(quarantined(name, raw.line, error, raw.raw or raw.fields))
+                    add_bad(bad, quarantined(name, raw.line, error, raw.raw or raw.fields))
         except TsdsError as error:
-            raise TsdsError(str(error).replace(str(path), name)) from None
+            raise TsdsError(str(error).replace(printable(str(path)), name)) from None
     if isinstance(rules.vectors, VectorFiles):
-        bad += rules.vectors.unused()
+        for vector in rules.vectors.unused():
+            add_bad(bad, vector)
     return table, bad, excluded.frame()
 
 
@@ -272,7 +274,8 @@ def _usable(table: RowTable, bad: list[Quarantined], named: Sequence[str]) -> It
     for rows in table.parts():
         if "vector" in rows.columns:
             rows, odd = split_by_length(rows, table.dim)
-            bad += [_odd_length(named, row, table.dim) for row in odd.iter_rows(named=True)]
+            for row in odd.iter_rows(named=True):
+                add_bad(bad, _odd_length(named, row, table.dim))
         yield rows
 
 

@@ -6,6 +6,7 @@ memory.
 """
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ import polars as pl
 
 from tsds_pipeline.corpus.arrow_files import arrow_rows
 from tsds_pipeline.corpus.parquet_files import parquet_rows
-from tsds_pipeline.corpus.quarantine import BadRecord, Quarantined, quarantined
+from tsds_pipeline.corpus.quarantine import BadRecord, Quarantined, excerpt_of, quarantined
 from tsds_pipeline.corpus.raw import ID_FIELDS
 from tsds_pipeline.corpus.vectors import finite
-from tsds_pipeline.errors import TsdsError, printable
+from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.file_names import check_name
 
 NPY = ".npy"
 IDS = ".ids.txt"
@@ -57,6 +59,7 @@ class VectorFiles:
         self._files: list[_File] = []
         hashes, count = [], 0
         for path in paths:
+            check_name(path)
             vectors = _mapped(path) if path.name.endswith(NPY) else self._converted(path)
             if self._files and vectors.shape[1] != self._dim:
                 raise TsdsError(
@@ -80,7 +83,7 @@ class VectorFiles:
         if len(twice):
             path, row, record_id = self._described(int(self._order[twice[0] + 1]))
             raise TsdsError(
-                f'{path}: row {row}: the id "{printable(record_id)}" stands twice: keep one vector of it'
+                f'{path}: row {row}: the id "{excerpt_of(record_id)}" stands twice: keep one vector of it'
             )
 
     @property
@@ -149,12 +152,17 @@ def _hashed(ids: Iterable[str]) -> np.ndarray:
 
 def _mapped(path: Path) -> np.ndarray:
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Unlike np.load, it knows no other formats, and nothing of pickles.
+        with np.errstate(over="ignore"):  # of a shape that no file can have, which is an error anyway
+            vectors = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise TsdsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
-        raise TsdsError(f"{path}: not a whole npy file ({error}): copy or write it again") from None
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+    except (ValueError, EOFError, OverflowError) as error:
+        reason = re.sub(
+            r" at 0x\w+", "", str(error)
+        )  # where an object is says nothing, and each time another thing
+        raise TsdsError(f"{path}: not a whole npy file ({reason}): copy or write it again") from None
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or (len(vectors) and not vectors.shape[1]):
         raise TsdsError(f"{path}: not a table of numbers with a vector in each row: save an array (n, dim)")
     return vectors
 

@@ -74,7 +74,7 @@ def sql_error(file: str, error: Exception) -> TsdsError:
 def _parser() -> "DuckDBPyConnection":
     import duckdb
 
-    return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
+    return duckdb.connect(config={"threads": 1, "enable_external_access": False, "lock_configuration": True})
 
 
 def _tables(node: Any, known: frozenset[str], file: str, text: bytes) -> Iterator[tuple[int, str]]:

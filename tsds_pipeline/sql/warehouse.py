@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FILE = "warehouse.duckdb"
-# Never a download.
-_CONFIG = {"autoinstall_known_extensions": False}
+# Never a download, and no code that is not DuckDB's own.
+_CONFIG = {
+    "allow_community_extensions": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
 
 
 @contextlib.contextmanager
@@ -31,9 +36,14 @@ def scratch(observed: Observed) -> Iterator["DuckDBPyConnection"]:
 
     # In one thread sums have one order, so that the same inputs give the same bytes.
     # Where what does not fit in memory goes, made when it is needed.
-    temporary = observed.project.storage / f".duckdb-{os.getpid()}.tmp"
-    settings = {**_CONFIG, "threads": 1, "temp_directory": str(temporary)}
+    storage = observed.project.storage
+    settings = {**_CONFIG, "threads": 1, "temp_directory": str(storage / f".duckdb-{os.getpid()}.tmp")}
     with duckdb.connect(config=settings) as connection:
+        # A SELECT that somebody put into the project reaches nothing but what the pipeline stores.
+        # Where files are read, its path is a pattern.
+        connection.execute(f"SET allowed_directories = [{quoted(str(storage))}, {file_literal(storage)}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
         yield connection
 
 
