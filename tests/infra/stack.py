@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -155,7 +156,7 @@ def proxy(running: Stack, folder: Path, login: str, password: str) -> Iterator[s
     try:
         certificate = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
         until = time.monotonic() + PATIENCE
-        while not (certificate.exists() and _listens(health) and _listens(https)):
+        while not (certificate.exists() and _listens(health) and _greets(https, certificate)):
             assert process.poll() is None, running.log("proxy")
             assert time.monotonic() < until, running.log("proxy")
             time.sleep(0.2)
@@ -168,6 +169,19 @@ def proxy(running: Stack, folder: Path, login: str, password: str) -> Iterator[s
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _greets(port: int, authority: Path) -> bool:
+    """Whether there is a certificate of ``authority`` already, which takes longer than to listen."""
+    trusting = ssl.create_default_context(cafile=authority)
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 5) as plain,
+            trusting.wrap_socket(plain, server_hostname="localhost"),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager
