@@ -5,17 +5,21 @@
 #   PIP_ARGS="..."           further arguments of pip, such as an index or --find-links
 #   TORCH=cuda               accept a torch that brings CUDA
 #   PYTEST_ARGS="-k name"    further arguments of pytest
+#   FUZZ=1                   how many times as many examples `make test-long` gives the fuzzing tests
+#   EXTRAS="arrow,postgres"  what of pyproject.toml the hashes of `make lock` are for
 
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 TORCH ?= cpu
+FUZZ ?= 40
+EXTRAS ?= arrow,http,k8s,postgres,s3,zstd
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui test-infra test-long lint lock clean
+.PHONY: help demo test test-ui test-infra test-long lint lock lock-production audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,7 +37,8 @@ help:
 	@echo 'make test-infra  what infra/ says, run without containers (installs PostgreSQL on Debian and Ubuntu)'
 	@echo 'make test-long   the tests that take minutes'
 	@echo 'make lint        ruff check and format'
-	@echo 'make lock        resolve the dependencies again and write constraints.txt'
+	@echo 'make lock        resolve the dependencies again and write constraints.txt, and infra/*.txt with hashes'
+	@echo 'make audit       ask which of these versions have known vulnerabilities'
 	@echo 'make clean       remove .venv and caches'
 
 demo: $(INSTALLED)
@@ -57,7 +62,8 @@ test-infra: $(INSTALLED_INFRA)
 	$(BIN)/python -m pytest -m infra $(PYTEST_ARGS)
 
 test-long: $(INSTALLED_TEST)
-	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+	TSDS_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m long --ignore tests/fuzz $(PYTEST_ARGS)
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check
@@ -110,7 +116,30 @@ lock: $(BIN)/pip
 	build/lock/bin/pip install $(PIP_ARGS) -c build/lock/torch.txt -e '.[test-infra]' | $(BRIEFLY)
 	{ grep '^#' constraints.txt; build/lock/bin/pip freeze --exclude-editable | sed 's/+.*//'; } > build/lock/constraints.txt
 	mv build/lock/constraints.txt constraints.txt
+	$(MAKE) lock-production
 	rm -rf build/lock
+
+# The same versions with hashes, of what a production image holds: infra/Dockerfile and `make audit`.
+lock-production:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install -q uv
+	build/lock/bin/pip install -q --dry-run --ignore-installed --report build/lock/report.json $(PIP_ARGS) \
+	  -c constraints.txt '.[$(EXTRAS)]'
+	build/lock/bin/python infra/lock.py build/lock/report.json build/lock
+	for part in torch requirements; do \
+	  build/lock/bin/uv pip compile -q --no-deps --generate-hashes --no-header --no-annotate \
+	    -o build/lock/$$part.txt build/lock/$$part.in; \
+	  { echo '# Written by `make lock`: pip install --require-hashes -r ...'; cat build/lock/$$part.txt; } > infra/$$part.txt; \
+	done
+	grep -qFf build/lock/torch.hash infra/torch.txt || sed -i '/^torch==/r build/lock/torch.hash' infra/torch.txt
+
+# What is known of vulnerabilities in exactly these versions; asks the PyPI advisory database, so it needs the network.
+audit: $(BIN)/pip
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install -q pip-audit
+	cat infra/requirements.txt infra/torch.txt > build/audit/requirements.txt
+	build/audit/bin/pip-audit --strict --require-hashes --disable-pip -r build/audit/requirements.txt
+	rm -rf build/audit
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
