@@ -245,6 +245,7 @@ FILES: dict[str, Nasty] = {
     "no-end.arrow": Nasty(arrow(TWO)[:-8], REFUSED),
     "invalid-utf-8.arrow": Nasty(arrow({"text": _invalid_utf8()}), REFUSED),
     "leads-out.arrow": Nasty(lambda path: path.write_bytes(_offsets_that_lead_out()), REFUSED),
+    "name-not-utf-8.arrow": Nasty(arrow({**TWO, "name": [1, 2]}).replace(b"name", b"\xffame"), REFUSED),
     "duplicate-columns.arrow": Nasty(_duplicate_columns("arrow"), REFUSED),
     "dates.arrow": Nasty(arrow({**TWO, "d": pa.array([0, 2**31 - 1], pa.int32()).cast(pa.date32())}), 1, 1),
     "no-such-zone.arrow": Nasty(
