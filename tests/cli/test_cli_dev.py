@@ -44,7 +44,14 @@ def automation(server):
     (repository,) = found["repositoriesOrError"]["nodes"]
     states = {s["name"]: s["sensorState"]["status"] for s in repository["sensors"]}
     states |= {s["name"]: s["scheduleState"]["status"] for s in repository["schedules"]}
-    assert states.keys() == {"alerts", "automation", "project_inputs", "fresh_samples", "nightly_refresh"}
+    assert states.keys() == {
+        "alerts",
+        "automation",
+        "automation_of_many",
+        "project_inputs",
+        "fresh_samples",
+        "nightly_refresh",
+    }
     return states
 
 
