@@ -59,7 +59,8 @@ def status(every: bool, as_json: bool) -> None:
     for kind, lines in (("problem", observed.problems), ("hint", observed.scan.hints)):
         for line in lines:
             complain(kind, line)
-    say(_on_disk(project_sizes(observed.project)))
+    if found:
+        say(_on_disk(project_sizes(observed.project)))
     say(_summed_up(found))
 
 
