@@ -24,7 +24,8 @@ print(peak_memory())
     first, last = done.stdout.splitlines()
     before, peak = map(int, first.split())
     assert 0 < before < peak
-    assert SIZE <= peak - before < 2 * SIZE
+    # The kernel counts pages in batches.
+    assert 0.95 * SIZE <= peak - before < 2 * SIZE
     if sys.platform == "linux":
         assert int(last) < peak - SIZE / 2
 

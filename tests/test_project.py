@@ -128,8 +128,8 @@ class TestTemplate:
     def test_examples_are_valid(self, text, tmp_path):
         path = tmp_path / "uncommented.toml"
         uncommented = uncomment(text, examples=True)
-        for one_of_three in ("size = 1000 ", "tokens = 2000000 "):
-            uncommented = uncommented.replace(f"\n{one_of_three}", f"\n# {one_of_three}", 1)
+        for one_of_several in ("size = 1000 ", "tokens = 2000000 ", "command = "):
+            uncommented = uncommented.replace(f"\n{one_of_several}", f"\n# {one_of_several}", 1)
         path.write_text(uncommented)
         settings = load_settings(path)
         assert settings.selection.fraction == 0.01

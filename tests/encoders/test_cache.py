@@ -10,6 +10,7 @@ from hash_encoder import HashEncoder, hash_vector, records_of, texts_of
 from tsds_pipeline.encoders import cache, embed
 from tsds_pipeline.encoders.cache import CacheWriter, VectorCache, as_ids
 from tsds_pipeline.encoders.shards import Rows, read_shard, write_shard
+from tsds_pipeline.errors import TsdsError
 
 
 def add(root, start, stop):
@@ -175,6 +176,6 @@ def test_a_full_disk_leaves_no_shard(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(TsdsError, match="no space left"):
         write_shard(tmp_path, Rows(as_ids(["01" * 16]), np.ones((1, 2), np.float32)))
     assert not list(tmp_path.iterdir())
