@@ -75,7 +75,7 @@ def test_what_is_said_is_plain(refreshed_twice):
         "half-a-pair-jsonl.jsonl",
         "A B.jsonl",
         "tasks/file.jsonl",
-        "task escapes",
+        "query_examples[escapes]",
     ):
         assert name in first
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz import nasty
@@ -117,6 +117,7 @@ def read_whole(folder, name: str, data: bytes):
 
 
 @fuzz(60)
+@example(damages=[("flip", 10, 0)])
 @given(damages=st.lists(DAMAGE, min_size=1, max_size=2))
 def test_vectors_are_refused_or_finite(tmp_path_factory, damages):
     data = nasty.npy(np.eye(3, 40, dtype=np.float32))

@@ -175,12 +175,14 @@ def _vectors(path: Path, option: str) -> "np.ndarray":
     """The array in ``path``, mapped from disk."""
     import numpy as np
 
+    from tsds_pipeline.core.arrays import NPY_ERRORS
+
     try:
         with np.errstate(over="ignore"):
             array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise TsdsError(f"{option} {path}: {error.strerror or 'cannot be read'}") from None
-    except (ValueError, EOFError, OverflowError):
+    except NPY_ERRORS:
         raise TsdsError(f"{option} {path}: not a .npy file of numbers: write it with numpy.save") from None
     if array.ndim != 2:
         raise TsdsError(f"{option} {path}: has shape {array.shape}, expected (rows, dimensions)")

@@ -1,7 +1,11 @@
 """Checks and float64 distances that every part of the core shares."""
 
+from tokenize import TokenError
+
 import numpy as np
 
+# What NumPy raises for a damaged npy file, whose header it reads as a Python literal; beside OSError.
+NPY_ERRORS = (ValueError, EOFError, OverflowError, SyntaxError, TokenError)
 # Working memory of one block of float64 intermediates.
 BLOCK_BYTES = 64 * 2**20
 # Blocks that a second pass finds in the processor's caches.

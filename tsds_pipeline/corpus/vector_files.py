@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from tsds_pipeline.core.arrays import NPY_ERRORS
 from tsds_pipeline.corpus.arrow_files import arrow_rows
 from tsds_pipeline.corpus.parquet_files import parquet_rows
 from tsds_pipeline.corpus.quarantine import BadRecord, Quarantined, excerpt_of, quarantined
@@ -157,7 +158,7 @@ def _mapped(path: Path) -> np.ndarray:
             vectors = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise TsdsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, OverflowError) as error:
+    except NPY_ERRORS as error:
         reason = re.sub(
             r" at 0x\w+", "", str(error)
         )  # where an object is says nothing, and each time another thing
