@@ -152,6 +152,7 @@ def test_the_terminal_stays_quiet(done):
     assert len(server.errors.splitlines()) < 12, server.errors
 
 
+@pytest.mark.long
 def test_one_that_was_killed_leaves_dagster_named_in_the_way(done):
     """Its children live on; a second daemon beside them would do everything twice."""
     with dev_server(done, "--no-automation") as server:

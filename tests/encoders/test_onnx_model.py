@@ -138,6 +138,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
         make_encoder(ONNX, tmp_path).encode(["text"])
 
 
+@pytest.mark.long
 def test_nothing_is_written_beside_the_work(tmp_path):
     code = (
         "from pathlib import Path; from tsds_pipeline.encoders import make_encoder; "

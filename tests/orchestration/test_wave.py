@@ -8,6 +8,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from tests.projects import SETTINGS as PRECOMPUTED
 from tests.projects import (
     WITH_REPORTS,
     append_records,
@@ -37,6 +38,12 @@ one_run_above = 1
 
 @pytest.fixture
 def project(tmp_path):
+    make_project(tmp_path / "project", 2, 2, settings=PRECOMPUTED + SETTINGS)
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def project_with_reports(tmp_path):
     make_project(tmp_path / "project", 2, 2, settings=WITH_REPORTS + SETTINGS)
     return tmp_path / "project"
 
@@ -96,7 +103,8 @@ def runs_of(root):
         return instance.get_runs()
 
 
-def test_one_run_leaves_what_a_run_for_each_leaves(project, tmp_path):
+def test_one_run_leaves_what_a_run_for_each_leaves(project_with_reports, tmp_path):
+    project = project_with_reports
     beside = with_runs_for_each(shutil.copytree(project, tmp_path / "beside"))
     for root in project, beside:
         assert len(made(follow(root))) == 25
@@ -168,7 +176,8 @@ def test_one_that_is_stopped_goes_on_where_it_was(project, tmp_path):
     assert bytes_of_results(project) == bytes_of_results(beside)
 
 
-def test_the_job_has_all_in_its_own_run(project):
+def test_the_job_has_all_in_its_own_run(project_with_reports):
+    project = project_with_reports
     defs = definitions(str(project))
     with project_instance(Project.load(project)) as instance:
         done = defs.resolve_job_def("refresh").execute_in_process(instance=instance, raise_on_error=False)

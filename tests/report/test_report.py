@@ -161,8 +161,8 @@ def test_pictures_and_figures_are_in_the_metadata(root):
 @pytest.mark.parametrize(
     "settings",
     [
-        'algorithm = "knn_uniform"\nalpha = 0.0',
-        'algorithm = "knn_tv"\nalpha = 0.3',
+        pytest.param('algorithm = "knn_uniform"\nalpha = 0.0', marks=pytest.mark.long),
+        pytest.param('algorithm = "knn_tv"\nalpha = 0.3', marks=pytest.mark.long),
         "alpha = 1.0\nwith_replacement = true\nepochs = 2",
         'size = "auto"\nalpha = "auto"',
     ],
