@@ -18,7 +18,8 @@ from pathlib import Path
 import dagster as dg
 
 from tsds_pipeline.graph import CODE_VERSIONS
-from tsds_pipeline.orchestration.refresh import Refresh, project_instance
+from tsds_pipeline.orchestration.instances import project_instance
+from tsds_pipeline.orchestration.refresh import Refresh
 from tsds_pipeline.project import Project
 
 

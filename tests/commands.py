@@ -17,6 +17,18 @@ def tsds(*arguments: str | Path, **environment: str) -> Result:
     return CliRunner(env=environment).invoke(main, [str(argument) for argument in arguments])
 
 
+def imported_by(*arguments: str | Path) -> set[str]:
+    """The modules that a process has imported once it did the command."""
+    code = (
+        "import sys; from tsds_pipeline.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    return set(done.stderr.splitlines()[-1].split())
+
+
 def typed(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
     """The command in a process of its own."""
     command = [*TYPED, *map(str, arguments)]

@@ -94,7 +94,7 @@ def test_sensors_runs_and_warnings_in_a_process_that_loads_the_project(tmp_path)
 import sys, warnings
 import dagster as dg
 from tsds_pipeline.definitions import definitions
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import Project
 root = sys.argv[1]

@@ -26,7 +26,7 @@ from tsds_pipeline.assets import checks
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.encoders import precomputed
 from tsds_pipeline.graph import Observed, is_model, node_path, nodes, observe, upstream
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.stages import kernel_sums

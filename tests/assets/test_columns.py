@@ -10,7 +10,7 @@ from tests.projects import WITH_REPORTS, made, make_project, refreshed
 from tsds_pipeline.assets.columns import COLUMNS as ALL_COLUMNS
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import CODE_VERSIONS, WARMUP
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 
 USER_FIELDS = {"label"}

@@ -12,7 +12,7 @@ from tests.commands import tsds
 from tests.dev_server import dev_server
 from tsds_pipeline.cli.dev import is_loopback
 from tsds_pipeline.definitions import definitions
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 
 

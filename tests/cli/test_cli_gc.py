@@ -10,7 +10,7 @@ from tests.commands import tsds
 from tests.projects import refreshed
 from tsds_pipeline.encoders.cache import FOLDER, VectorCache
 from tsds_pipeline.graph import observe, stored
-from tsds_pipeline.orchestration.refresh import nodes_of_run, project_instance
+from tsds_pipeline.orchestration.instances import nodes_of_run, project_instance
 from tsds_pipeline.orchestration.retention import old_runs
 from tsds_pipeline.project import Project
 

@@ -25,7 +25,7 @@ from tests.faults.project import changed, from_nothing, settled
 from tests.forks import Fork
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.lock import dev_lock
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 
 YEAR = 365 * 24 * 3600

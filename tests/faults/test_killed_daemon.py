@@ -13,7 +13,7 @@ from tests.dev_server import DevServer, dev_server, materialized
 from tests.faults.conftest import Undisturbed
 from tests.faults.project import assert_nothing_half_made, changed, from_nothing, settled
 from tests.forks import Fork
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 
 pytestmark = pytest.mark.long

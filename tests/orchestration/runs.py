@@ -1,4 +1,4 @@
-"""Runs as the automation asks for them, which nothing executes."""
+"""What the daemon does, without one: evaluating sensors, and runs that are asked for, which nothing executes."""
 
 import dagster as dg
 from dagster._core.remote_origin import (
@@ -8,8 +8,24 @@ from dagster._core.remote_origin import (
 )
 
 from tsds_pipeline.definitions import definitions
+from tsds_pipeline.orchestration.resources import ProjectResource
 
 PLACE = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("somewhere"), "__repository__")
+
+
+def evaluated(instance, root, defs, name, cursors):
+    """What the sensor ``name`` of the project says, as the daemon evaluates it; ``cursors`` are kept by name."""
+    context = dg.build_sensor_context(
+        instance,
+        cursors.get(name),
+        definitions=defs,
+        resources={"project": ProjectResource(root=str(root))},
+        sensor_name=name,
+    )
+    with context:
+        result = defs.resolve_sensor_def(name).evaluate_tick(context)
+    cursors[name] = result.cursor
+    return result
 
 
 def a_run(instance, root, asset, partition, status, **tags):

@@ -7,14 +7,14 @@ from http import HTTPStatus
 import dagster as dg
 import pytest
 
+from tests.orchestration.runs import evaluated
 from tests.projects import append_records, make_project, refreshed
 from tests.servers import Receiver
 from tsds_pipeline.alerts import WEBHOOK
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import current_versions, input_versions, node_path, observe, stored
 from tsds_pipeline.lock import refresh_lock
-from tsds_pipeline.orchestration.refresh import project_instance
-from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import MAX_TRIES
 from tsds_pipeline.storage import begin_attempt
@@ -50,17 +50,7 @@ class Looks:
         self.definitions = definitions(str(root))
 
     def look(self, name="alerts"):
-        context = dg.build_sensor_context(
-            self.instance,
-            self.cursors.get(name),
-            definitions=self.definitions,
-            resources={"project": ProjectResource(root=str(self.root))},
-            sensor_name=name,
-        )
-        with context:
-            result = self.definitions.resolve_sensor_def(name).evaluate_tick(context)
-        self.cursors[name] = result.cursor
-        return result.skip_message
+        return evaluated(self.instance, self.root, self.definitions, name, self.cursors).skip_message
 
 
 @pytest.fixture

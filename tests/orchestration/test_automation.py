@@ -27,7 +27,7 @@ from tests.orchestration.changes import (
     whole_task,
     without_reports,
 )
-from tests.orchestration.runs import a_run
+from tests.orchestration.runs import a_run, evaluated
 from tests.projects import (
     SETTINGS,
     WITH_REPORTS,
@@ -52,8 +52,9 @@ from tsds_pipeline.graph import (
 )
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import DATA_VERSION, apply_requests
-from tsds_pipeline.orchestration.refresh import REFRESH, _Runner, project_instance
-from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.orchestration.instances import project_instance
+from tsds_pipeline.orchestration.refresh import _Runner
+from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import MAX_TRIES, status
 from tsds_pipeline.storage import begin_attempt
@@ -117,18 +118,7 @@ class Daemon:
         ]
 
     def sense(self, name: str) -> SensorExecutionData:
-        sensor = self.definitions.resolve_sensor_def(name)
-        context = dg.build_sensor_context(
-            self.instance,
-            self.cursors.get(name),
-            definitions=self.definitions,
-            resources={"project": ProjectResource(root=str(self.root))},
-            sensor_name=name,
-        )
-        with context:
-            result = sensor.evaluate_tick(context)
-        self.cursors[name] = result.cursor
-        return result
+        return evaluated(self.instance, self.root, self.definitions, name, self.cursors)
 
     def run(self, runs: list[list[str]]) -> None:
         """Do the ``runs`` of one tick: one after another, or (the worst order) all as if each were the first."""

@@ -23,8 +23,8 @@ from tests.infra.postgres import free_port
 from tests.orchestration.runs import PLACE, a_run
 from tests.projects import make_project, refreshed
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.orchestration.instances import end_dead_runs, is_asking, project_instance
 from tsds_pipeline.orchestration.launcher import CodeServerRunLauncher, may_be_alive
-from tsds_pipeline.orchestration.refresh import end_dead_runs, is_asking, project_instance
 from tsds_pipeline.project import DAGSTER_YAML, Project
 
 OURS = "{run_launcher: {module: tsds_pipeline.orchestration.launcher, class: CodeServerRunLauncher}}"

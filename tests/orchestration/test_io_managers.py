@@ -5,7 +5,7 @@ import pytest
 
 from tests.projects import make_project
 from tsds_pipeline.definitions import definitions
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 
 
 @pytest.mark.parametrize("key", ["../../x", "a/b", "UPPER", "x" * 64, "a b", "unknown"])

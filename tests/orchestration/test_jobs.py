@@ -14,7 +14,7 @@ from tsds_pipeline.graph import CODE_VERSIONS as ASSETS
 from tsds_pipeline.graph import observe
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.inputs import register
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.project import AUTOMATION, Project
 from tsds_pipeline.results import load_selection

@@ -23,7 +23,8 @@ from tsds_pipeline.encoders import embed
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import INPUT_ASSETS, nodes, observe
 from tsds_pipeline.orchestration.inputs import register
-from tsds_pipeline.orchestration.refresh import _Runner, project_instance
+from tsds_pipeline.orchestration.instances import project_instance
+from tsds_pipeline.orchestration.refresh import _Runner
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.status import next_nodes, status

@@ -21,8 +21,9 @@ from tests.projects import (
 from tsds_pipeline.assets import checks
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import is_model, nodes, observe
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
-from tsds_pipeline.orchestration.refresh import Refresh, project_instance
+from tsds_pipeline.orchestration.refresh import Refresh
 from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.project import Project
 

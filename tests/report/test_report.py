@@ -13,7 +13,7 @@ import pytest
 
 from tests.projects import WITH_REPORTS, append_records, clustered, make_project, records, refreshed
 from tsds_pipeline.graph import observe
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.report.pages import page_path, version_of
 from tsds_pipeline.stages.comparison import METRICS

@@ -12,7 +12,7 @@ from tests.commands import tsds
 from tests.projects import made, made_models, make_project, refreshed
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import observe, stored
-from tsds_pipeline.orchestration.refresh import project_instance
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.sql.relations import RELATIONS, relation_sql
 from tsds_pipeline.sql.warehouse import add_view, open_warehouse, scratch

@@ -132,7 +132,14 @@ def _around(page: Page, selector: str) -> dict[str, float]:
 
 def test_sensors_and_schedules_are_running(page, pictures):
     page.goto("/automation")
-    for name in ("alerts", "automation", "project_inputs", "nightly_refresh", "fresh_samples"):
+    for name in (
+        "alerts",
+        "automation",
+        "automation_of_many",
+        "project_inputs",
+        "nightly_refresh",
+        "fresh_samples",
+    ):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     picture(page, pictures / "automation.png")
 

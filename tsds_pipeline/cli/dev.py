@@ -115,7 +115,7 @@ def _prepare(project: "Project") -> None:
         from tsds_pipeline.graph import observe
         from tsds_pipeline.lock import is_refreshing
         from tsds_pipeline.orchestration.inputs import register
-        from tsds_pipeline.orchestration.refresh import end_dead_runs, project_instance, tick_again
+        from tsds_pipeline.orchestration.instances import end_dead_runs, project_instance, tick_again
 
         with project_instance(project) as instance:
             tick_again(instance)

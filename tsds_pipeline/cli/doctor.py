@@ -8,7 +8,7 @@ from tsds_pipeline.cli.project import project_option
 from tsds_pipeline.cli.terminal import one_line, say
 
 if TYPE_CHECKING:
-    from tsds_pipeline.doctor import Finding
+    from tsds_pipeline.doctor.finding import Finding
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 

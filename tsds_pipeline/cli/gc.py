@@ -72,7 +72,7 @@ def _forget_runs(project: "Project", before: float, dry_run: bool) -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tsds_pipeline.orchestration.refresh import project_instance
+        from tsds_pipeline.orchestration.instances import project_instance
         from tsds_pipeline.orchestration.retention import old_runs
 
         with project_instance(project) as instance:

@@ -17,8 +17,8 @@ from tsds_pipeline.assets.checks import UP_TO_DATE
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, observe
 from tsds_pipeline.logs import extra
+from tsds_pipeline.orchestration.instances import nodes_of_run
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job
-from tsds_pipeline.orchestration.refresh import nodes_of_run
 from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.settings import AlertSettings
 from tsds_pipeline.status import FRESH, MAX_TRIES, NodeStatus, status

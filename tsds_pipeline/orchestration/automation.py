@@ -24,9 +24,9 @@ from tsds_pipeline.graph import Observed, describe, node_path, observe
 from tsds_pipeline.lock import is_refreshing
 from tsds_pipeline.object_storage import exchange
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
+from tsds_pipeline.orchestration.instances import end_dead_runs, nodes_of_run
 from tsds_pipeline.orchestration.jobs import refresh_job
 from tsds_pipeline.orchestration.partitions import TASKS
-from tsds_pipeline.orchestration.refresh import end_dead_runs, nodes_of_run
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
 from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status

@@ -11,15 +11,13 @@ from tsds_pipeline.materializations import log_materialization
 from tsds_pipeline.orchestration.resources import ProjectResource
 from tsds_pipeline.storage import SUFFIX, Artifact, Draft, read_artifact, write_artifact
 
-SAID = ("seconds", "peak_memory", "made_because")
-
 
 def store(
     storage: Path, node: str, path: Path, draft: Draft, metadata: Mapping[str, Any], run_id: str
 ) -> None:
-    """Write what the run ``run_id`` made for ``node``, and a line of the log with what ``metadata`` has of SAID."""
+    """Write what the run ``run_id`` made for ``node``, and a line of the log with some of its ``metadata``."""
     made = write_artifact(path, draft)
-    said = {name: metadata[name] for name in SAID}
+    said = {name: metadata[name] for name in ("seconds", "peak_memory", "made_because")}
     log_materialization(storage, node, made, made.rows, run_id=run_id, **said)
 
 
@@ -44,8 +42,8 @@ class ArtifactIOManager(dg.UPathIOManager):
     def dump_to_path(self, context: dg.OutputContext, obj: Draft, path: Any) -> None:
         asset = context.asset_key.to_user_string()
         node = f"{asset}|{context.asset_partition_key}" if context.has_asset_partitions else asset
-        said = {name: value.value for name, value in context.output_metadata.items() if name in SAID}
-        store(self._storage, node, Path(str(path)), obj, said, context.run_id)
+        metadata = {name: one.value for name, one in context.output_metadata.items()}
+        store(self._storage, node, Path(str(path)), obj, metadata, context.run_id)
 
     def load_from_path(self, context: dg.InputContext, path: Any) -> Artifact:
         return read_artifact(Path(str(path)))

@@ -1,29 +1,24 @@
 """Bring a project up to date in this process: observe, walk the graph, run what is missing or stale.
 
-Every node runs as a Dagster run of its own partition, upstream first, so that a change that comes out without
-effect stops where it does; runs, events and metadata are in the UI like any other's.
+Partitions are made one after the other, upstream first, so that a change that comes out without effect stops where it
+does: each in a Dagster run of its own, or where there are many all in one (``wave``). Runs, events and metadata are in
+the UI like any other's.
 """
 
-import os
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
-from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.scheduler.instigation import SensorInstigatorData, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from tsds_pipeline.damage import find_damage, set_aside
-from tsds_pipeline.errors import TsdsError, told_of_disk
+from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import (
     CHAINS,
     WARMUP,
@@ -43,11 +38,17 @@ from tsds_pipeline.logs import is_json
 from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.object_storage import push_now_and_then
 from tsds_pipeline.orchestration.inputs import register
-from tsds_pipeline.orchestration.launcher import may_be_alive
+from tsds_pipeline.orchestration.instances import (
+    UNDER_WAY,
+    daemon_is_alive,
+    end_dead_runs,
+    is_asking,
+    nodes_of_run,
+    project_instance,
+    tick_again,
+)
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
-from tsds_pipeline.orchestration.sqlite_engines import kept_engines
-from tsds_pipeline.orchestration.sqlite_files import make_files
 from tsds_pipeline.orchestration.wave import Wave, wave
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import (
@@ -62,16 +63,7 @@ from tsds_pipeline.status import (
 )
 from tsds_pipeline.storage import read_attempt, record_failure
 
-_UNDER_WAY = [status for status in NOT_FINISHED_STATUSES if status != dg.DagsterRunStatus.QUEUED]
-_LONGEST_TICK = 300.0
-"""Seconds."""
-_SKEW = 60.0
-"""Seconds: what is further in the future was written before the clock was set back."""
 MADE, WAITING = "made", "waiting"
-_NOT_CAPTURED = {
-    "module": "dagster._core.storage.noop_compute_log_manager",
-    "class": "NoOpComputeLogManager",
-}
 
 
 @dataclass(frozen=True)
@@ -124,18 +116,14 @@ class Refresh:
             storage = self.observed.project.storage
             self.damage = find_damage(storage, self.nodes)
             set_aside(storage, self.damage)
-            runner = _Runner(instance, self.observed)
-            # A run for each costs a quarter of a second; of a few, each is found by its partition in the UI.
-            few = self.observed.project.settings.dagster.one_run_above
-            if run is not None or self._number_due() > few:
-                ending.enter_context(runner.wave(run))
+            runner = _Runner(instance, self.observed, ending, run, self._are_many)
             versions = current_versions(self.nodes, self.observed)
             for node in self.nodes:
                 step = self._step(node, versions, runner)
-                after = node_status(node, self.observed, versions)
-                if after.artifact is not None:
-                    versions[node] = after.artifact.version
-                stands_in = after.artifact is not None and after.artifact.header.problem is not None
+                artifact = stored(storage, node)
+                if artifact is not None:
+                    versions[node] = artifact.version
+                stands_in = artifact is not None and artifact.header.problem is not None
                 if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
                     self._stuck.add(node)
                 push_now_and_then(self.observed.project)
@@ -159,7 +147,7 @@ class Refresh:
                 # One in a run does not wait for what is queued, which may be waiting for it to make room; nobody
                 # starts that where the daemon is dead. A tick that began before the lock was taken may still ask.
                 asked = instance is None and not dead
-                statuses = NOT_FINISHED_STATUSES if asked else _UNDER_WAY
+                statuses = NOT_FINISHED_STATUSES if asked else UNDER_WAY
                 if not (asked and is_asking(found)) and not self._is_busy(found, statuses):
                     break
                 if not told:
@@ -181,11 +169,15 @@ class Refresh:
         runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
         return any(node in self.nodes for run in runs for node in nodes_of_run(run))
 
-    def _number_due(self) -> int:
-        """How many of the nodes are due or may be after what is made before them."""
+    def _are_many(self) -> bool:
+        """Whether a run for each node that is due, or may be after what is made before it, would cost too much.
+
+        Of a few, each is found by its partition in the UI.
+        """
         wanted = set(self.nodes)
-        own = [found for found in status(self.observed) if found.node in wanted]
-        return len(own) if self._from_scratch else sum(found.state != FRESH for found in own)
+        due = [one for one in status(self.observed) if one.node in wanted and one.state != FRESH]
+        number = len(wanted) if self._from_scratch else len(due)
+        return number > self.observed.project.settings.dagster.one_run_above
 
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
         if node in self._made_along:
@@ -264,29 +256,40 @@ class Refresh:
 
 
 class _Runner:
-    """Runs nodes of one partition in this process. Tags tell the runs of one refresh, source or task in the UI."""
+    """Runs nodes of one partition in this process. Tags tell the runs of one refresh, source or task in the UI.
 
-    def __init__(self, instance: dg.DagsterInstance, observed: Observed):
+    All that it makes, but the SQL models, is in one ``run`` where that is given, and in a new one where there are
+    ``many``, which is asked when there is something to make; its end is on ``ending``.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        observed: Observed,
+        ending: ExitStack | None = None,
+        run: dg.DagsterRun | None = None,
+        many: Callable[[], bool] | None = None,
+    ):
         from tsds_pipeline.definitions import definitions
 
         self._instance, self._observed = instance, observed
         self._refresh = uuid.uuid4().hex[:12]
         self._defs = definitions(str(observed.project.root))
         self._job = self._defs.resolve_implicit_global_asset_job_def()
-        self._wave: Wave | None = None
+        self._ending, self._given, self._many = ending, run, many
 
-    @contextmanager
-    def wave(self, run: dg.DagsterRun | None) -> Iterator[None]:
-        """Inside, everything is made in one ``run``, by default a new one; the SQL models have one of their own."""
-        job, assets = self._defs.resolve_job_def("refresh"), self._defs.resolve_asset_graph()
-        tags = {REFRESH: self._refresh}
-        with wave(self._instance, run or job, assets, self._observed, tags) as self._wave:
-            yield
-        self._wave = None
+    @cached_property
+    def _wave(self) -> Wave | None:
+        """What makes the nodes, where they do not have a run each."""
+        if self._ending is None or (self._given is None and not self._many()):
+            return None
+        run = self._given or self._defs.resolve_job_def("refresh")
+        assets, tags = self._defs.resolve_asset_graph(), {REFRESH: self._refresh}
+        return self._ending.enter_context(wave(self._instance, run, assets, self._observed, tags))
 
     def run(self, run: list[str]) -> str | None:
         """Make the nodes of ``run``, which share a partition; what went wrong, or None."""
-        if self._wave is not None and not is_model(run[0]):
+        if not is_model(run[0]) and self._wave is not None:
             return self._run_in_wave(self._wave, run)
         partition = run[0].partition("|")[2]
         # What people hear of a refresh, its steps tell.
@@ -337,64 +340,6 @@ class _Runner:
         return str(error)
 
 
-def end_dead_runs(instance: dg.DagsterInstance, *, all_of_them: bool = False) -> None:
-    """End the runs of refreshes that were killed: they would stay under way for ever, and keep their pool's slot.
-
-    The caller knows that no other refresh is under way (``lock``). With ``all_of_them`` also those of a daemon that the
-    caller knows to be dead, unless they live on in a code server; what is still queued waits for the next daemon.
-    """
-    for run in instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY)):
-        if REFRESH in run.tags or (all_of_them and not may_be_alive(instance, run)):
-            last = instance.get_run_by_id(run.run_id)
-            if last is not None and not last.is_finished:
-                instance.report_run_failed(run, "its process was killed")
-                instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
-    """Whether a daemon told of itself within the last two minutes; it does so twice a minute.
-
-    One that told of itself in the future did so before the clock was set back.
-    """
-    beats = instance.get_daemon_heartbeats().values()
-    return any(abs(time.time() - beat.timestamp) < 120 for beat in beats)
-
-
-def tick_again(instance: dg.DagsterInstance) -> None:
-    """Let sensors tick whose last tick is in the future, since the clock was set back: they would wait until then."""
-    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        data, now = state.instigator_data, time.time()
-        if isinstance(data, SensorInstigatorData) and (data.last_tick_start_timestamp or 0) > now + _SKEW:
-            instance.update_instigator_state(state.with_data(data._replace(last_tick_start_timestamp=now)))
-
-
-def is_asking(instance: dg.DagsterInstance) -> bool:
-    """Whether a sensor or schedule is in the midst of a tick, which may still ask for runs.
-
-    One that a killed daemon left open counts for a few minutes at most.
-    """
-    now = time.time()
-    for state in instance.all_instigator_state():
-        open_ticks = instance.get_ticks(
-            state.instigator_origin_id,
-            state.selector_id,
-            after=now - _LONGEST_TICK,
-            before=now + _SKEW,
-            limit=1,
-            statuses=[TickStatus.STARTED],
-        )
-        if open_ticks:
-            return True
-    return False
-
-
-def nodes_of_run(run: dg.DagsterRun) -> Iterator[str]:
-    """The nodes that ``run`` makes."""
-    partition = run.tags.get("dagster/partition")
-    for asset in run.asset_selection or ():
-        yield "|".join(filter(None, (asset.to_user_string(), partition)))
-
-
 def _reasons(before: NodeStatus) -> tuple[str, ...]:
     """Why what stood like this is made."""
     # A fresh model is made along with one that it reads.
@@ -415,62 +360,3 @@ def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
     return result.dagster_run.status == dg.DagsterRunStatus.CANCELED or any(
         error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors
     )
-
-
-@contextmanager
-def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance of ``project``: the one that the environment names, else that in the project folder.
-
-    Raises :class:`TsdsError` for one of the environment that cannot be opened, and when the disk that it is on refuses.
-    """
-    given = project.given_dagster_home()
-    home = given or project.prepare_dagster_home()
-    # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
-    with told_of_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
-        if given is None:
-            make_files(home, _opened_once)
-        instance = held.enter_context(_opened(home) if given is None else _given(home))
-        if given is None:
-            # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
-            for database in home.rglob("*.db"):
-                held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
-            held.enter_context(kept_engines(instance))
-        yield instance
-
-
-def _opened(home: Path) -> dg.DagsterInstance:
-    # Output stays on the terminal, where progress shows, instead of being captured run by run.
-    ref = InstanceRef.from_dir(str(home), overrides={"compute_logs": _NOT_CAPTURED})
-    return dg.DagsterInstance.from_ref(ref)
-
-
-def _opened_once(home: Path) -> None:
-    with _dagster_home(home):
-        _opened(home).dispose()
-
-
-def _given(home: Path) -> dg.DagsterInstance:
-    """The instance that DAGSTER_HOME names: variables of its dagster.yaml, packages and its database may be missing."""
-    try:
-        instance = _opened(home)
-        instance.get_daemon_heartbeats()
-    except Exception as error:
-        cause = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
-        raise TsdsError(
-            f"DAGSTER_HOME={home}: that instance cannot be opened: {cause}: mend it, or unset DAGSTER_HOME for the "
-            "one in the project folder"
-        ) from error
-    return instance
-
-
-@contextmanager
-def _dagster_home(home: Path) -> Iterator[None]:
-    """Inside, DAGSTER_HOME is ``home``, which dagster.yaml may refer to; what it was is the caller's choice."""
-    before = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = str(home)
-    try:
-        yield
-    finally:
-        del os.environ["DAGSTER_HOME"]
-        if before is not None:
-            os.environ["DAGSTER_HOME"] = before

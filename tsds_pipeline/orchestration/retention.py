@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from tsds_pipeline.orchestration.refresh import nodes_of_run
+from tsds_pipeline.orchestration.instances import nodes_of_run
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _AT_A_TIME = 1000
