@@ -1,6 +1,7 @@
 """Work over two Ray nodes: the same bytes as here, also when one of them is killed; and what workers may lack."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from tsds_pipeline.storage import Draft, Header, artifact_path, write_artifact
 from tsds_pipeline.workers import RayWorkers
 
 DIM = 24
+MANY = 300
+"""Pieces of 0.2 s that two nodes get to do: the second may take long to start a worker."""
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +47,20 @@ class SmallCalls(HashEncoder):
         return HashEncoder(self.fingerprint, self.seconds)
 
 
+def until_both_nodes(pieces: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
+    """What ``pieces`` gives until each node has computed one of them."""
+    done = [next(pieces)]
+    while len({node for _, node in done}) < 2:
+        done.append(next(pieces))
+    return done
+
+
 def test_pieces_come_in_order_and_both_nodes_compute_some(workers):
     assert workers.at_once() == 2
-    done = list(workers.map(where, ((number,) for number in range(8)), shared=(0.3,)))
-    assert [number for number, _ in done] == list(range(8))
-    assert len({node for _, node in done}) == 2
+    pieces = workers.map(where, ((number,) for number in range(MANY)), shared=(0.2,))
+    done = until_both_nodes(pieces)
+    pieces.close()
+    assert [number for number, _ in done] == list(range(len(done)))
 
 
 def test_arrays_come_back_as_they_are_computed(workers):
@@ -155,12 +167,12 @@ def test_more_than_any_node_has_is_told(cluster, monkeypatch, caplog):
 
 
 def test_a_killed_node_changes_nothing(cluster, workers, tmp_path):
-    pieces = workers.map(where, ((number,) for number in range(10)), shared=(0.5,))
-    done = [next(pieces) for _ in range(4)]
-    assert len({node for _, node in done}) == 2
+    pieces = workers.map(where, ((number,) for number in range(MANY)), shared=(0.2,))
+    done = until_both_nodes(pieces)
     cluster.kill_second()
-    done += pieces
-    assert [number for number, _ in done] == list(range(10))
+    done += islice(pieces, 10)
+    pieces.close()
+    assert [number for number, _ in done] == list(range(len(done)))
     records = records_of(texts_of(0, 95))
     spread = embed(records, SmallCalls(), tmp_path, "source a", workers=workers)
     assert (spread.vectors == embed(records, HashEncoder(), tmp_path / "2", "source a").vectors).all()
