@@ -30,6 +30,9 @@ INSTALLED_INFRA := $(VENV)/.installed-infra
 # pip says much; one line a package shows that it goes on.
 BRIEFLY := awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); print "  " $$2; fflush() } /^Installing collected/ { print "  unpacking ..."; fflush() }'
 
+# One at a time: two targets may be made side by side.
+APT = flock $(VENV)/apt.lock sh -c 'apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) > /dev/null'
+
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
 	@echo 'make test        install, then lint and run the tests (two processes)'
@@ -50,14 +53,14 @@ test: lint
 test-ui: $(INSTALLED_TEST)
 	@command -v chromium chromium-browser google-chrome > /dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing Chromium' \
-	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; } || { \
+	  && $(call APT,chromium); } || { \
 	  echo 'Chromium is needed (on Debian and Ubuntu: apt install chromium)' >&2; exit 1; }
 	$(BIN)/python -m pytest -m ui $(PYTEST_ARGS)
 
 test-infra: $(INSTALLED_INFRA)
 	@command -v initdb > /dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing PostgreSQL' \
-	  && apt-get update -qq && apt-get install -qq -y --no-install-recommends postgresql > /dev/null; } || { \
+	  && $(call APT,postgresql); } || { \
 	  echo 'PostgreSQL is needed (on Debian and Ubuntu: apt install postgresql)' >&2; exit 1; }
 	$(BIN)/python -m pytest -m infra $(PYTEST_ARGS)
 
