@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.infra.topology import INFRA, OURS, services
+from tests.infra.topology import INFRA, METRICS, OURS, services
 
 CHART = INFRA / "helm"
 KUBERNETES = ("1.25", "1.34")
@@ -24,6 +24,7 @@ EXTERNAL = {
     "code": {"nodeSelector": {"disk": "local"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]},
     "postgresql": {"bundled": False, "host": "db.example.org", "port": 6432, "database": "history"},
     "ingress": {"enabled": True},
+    "metrics": {"enabled": False},
 }
 
 
@@ -49,6 +50,7 @@ def test_values_follow_their_schema(values):
         {"project": {"size": "many"}},
         {"automation": "on"},
         {"code": {"replicas": 2}},
+        {"metrics": {"scrapedFrom": []}},
     ],
 )
 def test_wrong_values_are_refused(wrong):
@@ -107,8 +109,8 @@ def test_the_chart_and_compose_agree():
     composed = services()
     objects = rendered({})
     found = {name: (pod, container) for name, pod, container in containers(objects)}
-    assert found.keys() == {*OURS, "postgres"}
-    for name in OURS:
+    assert found.keys() == {*OURS, METRICS, "postgres"}
+    for name in (*OURS, METRICS):
         _, container = found[name]
         env = {one["name"]: one.get("value") for one in container["env"]}
         assert container["args"] == composed[name]["command"]
@@ -134,7 +136,7 @@ def test_the_chart_and_compose_agree():
         for one in objects
         if one["kind"] == "Service"
     }
-    assert ports == {"tsds-code": 4000, "tsds-web": 3000, "tsds-postgres": 5432}
+    assert ports == {"tsds-code": 4000, "tsds-web": 3000, "tsds-metrics": 9464, "tsds-postgres": 5432}
     assert not [one for one in objects if one["kind"] == "ConfigMap"]
 
 
@@ -171,6 +173,25 @@ def test_an_external_database_and_an_ingress():
     assert [one["metadata"]["name"] for one in objects if one["kind"] == "PersistentVolumeClaim"] == [
         "tsds-backups"
     ]
+
+
+@pytest.mark.infra
+def test_figures_are_for_those_who_scrape():
+    scraping = [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]
+    objects = rendered({"metrics": {"scrapedFrom": scraping}})
+    [policy] = [
+        one for one in objects if one["metadata"]["name"] == "tsds-metrics" and one["kind"] != "Service"
+    ]
+    [rule] = policy["spec"]["ingress"]
+    assert rule == {"from": scraping, "ports": [{"port": "metrics"}]}
+    [code] = [
+        one for one in objects if one["metadata"]["name"] == "tsds-code" and one["kind"] == "Deployment"
+    ]
+    labels = code["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
+    without = rendered({"metrics": {"enabled": False}})
+    assert not [one for one in without if "metrics" in one["metadata"]["name"]]
+    assert "metrics" not in {name for name, _, _ in containers(without)}
 
 
 @pytest.mark.infra

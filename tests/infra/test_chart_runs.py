@@ -223,7 +223,7 @@ def test_a_run_is_a_job_that_kubernetes_takes(instance, api, tmp_path, monkeypat
     assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
     assert container["resources"] == VALUES["runs"]["resources"]
     assert job["spec"]["ttlSecondsAfterFinished"] > 0
-    [policy] = [one for one in objects if one["kind"] == "NetworkPolicy"]
+    [policy] = [one for one in objects if one["metadata"]["name"] == "tsds-inside"]
     allowed = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     labels = job["spec"]["template"]["metadata"]["labels"]
     assert allowed.items() <= labels.items()

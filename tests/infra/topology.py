@@ -12,7 +12,7 @@ INFRA = Path(__file__).resolve().parent.parent.parent / "infra"
 OURS = ("code", "daemon", "web")
 """The services that run the image and that the pipeline needs."""
 METRICS = "metrics"
-"""The one that runs it, and that only Prometheus needs; the chart has none."""
+"""The one that runs it, and that only Prometheus needs."""
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
