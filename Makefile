@@ -55,7 +55,7 @@ test-ui: $(INSTALLED_TEST)
 	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing Chromium' \
 	  && $(call APT,chromium); } || { \
 	  echo 'Chromium is needed (on Debian and Ubuntu: apt install chromium)' >&2; exit 1; }
-	$(BIN)/python -m pytest -m ui $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "ui and not long" $(PYTEST_ARGS)
 
 test-infra: $(INSTALLED_INFRA)
 	@command -v initdb > /dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || { \
@@ -96,20 +96,23 @@ $(VENV)/.torch: constraints.txt | $(BIN)/pip
 	@$(PIP) install $(PIP_ARGS) -c constraints.txt torch | $(BRIEFLY)
 	@touch $@
 
-$(INSTALLED): pyproject.toml constraints.txt $(VENV)/.torch
+# Each is a whole: what has the packages of the tests has those of the pipeline.
+NEEDED := pyproject.toml constraints.txt $(VENV)/.torch
+
+$(INSTALLED): $(NEEDED)
 	@echo 'Installing tsds-pipeline and what it needs: about 90 packages, a few minutes the first time'
 	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e . | $(BRIEFLY)
 	@touch $@
 
-$(INSTALLED_TEST): $(INSTALLED)
-	@echo 'Installing what the tests need'
+$(INSTALLED_TEST): $(NEEDED)
+	@echo 'Installing tsds-pipeline, and what it and the tests need: a few minutes the first time'
 	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test]' | $(BRIEFLY)
-	@touch $@
+	@touch $(INSTALLED) $@
 
-$(INSTALLED_INFRA): $(INSTALLED_TEST)
-	@echo 'Installing what the tests of infra/ need'
+$(INSTALLED_INFRA): $(NEEDED)
+	@echo 'Installing tsds-pipeline, and what it, the tests and those of infra/ need: a few minutes the first time'
 	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test-infra]' | $(BRIEFLY)
-	@touch $@
+	@touch $(INSTALLED) $(INSTALLED_TEST) $@
 
 # Everything that pyproject.toml allows, as new as it gets; torch stays what it is (edit its line by hand).
 lock: $(BIN)/pip

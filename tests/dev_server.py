@@ -27,14 +27,6 @@ TASK_ASSETS = (
 )
 
 
-def materialized(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """The nodes of the pipeline that ``runs`` made, sorted; all must have succeeded."""
-    assert {run["status"] for run in runs} == {"SUCCESS"}
-    return sorted(
-        f"{asset}|{run['partition']}" for run in runs for asset in run["assets"] if not is_model(asset)
-    )
-
-
 @dataclass
 class DevServer:
     """A running `tsds dev`; ``output`` and ``errors`` are what it said, once it has ended."""
@@ -70,6 +62,18 @@ class DevServer:
             }
             for run in found
         ]
+
+    def materialized(self, runs: Sequence[dict[str, Any]]) -> list[str]:
+        """The nodes of the pipeline that ``runs`` made, sorted; all must have succeeded."""
+        assert {run["status"] for run in runs} == {"SUCCESS"}
+        query = """query ($id: ID!) {runOrError(runId: $id) {... on Run {
+            assetMaterializations {assetKey {path} partition}}}}"""
+        found = [
+            "|".join(filter(None, (made["assetKey"]["path"][0], made["partition"])))
+            for run in runs
+            for made in self.ask(query, id=run["runId"])["runOrError"]["assetMaterializations"]
+        ]
+        return sorted(node for node in found if not is_model(node))
 
     def backfill(self, tasks: Sequence[str]) -> str:
         """Launch a backfill of all assets of ``tasks``; its id."""

@@ -17,8 +17,12 @@ def lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_what_a_refresh_logs(tmp_path):
+@pytest.mark.parametrize("one_run", [True, False])
+def test_what_a_refresh_logs(tmp_path, one_run):
     make_project(tmp_path, sources=1, tasks=2, n=30)
+    if not one_run:
+        with (tmp_path / "tsds.toml").open("a") as file:
+            file.write("[dagster]\none_run_above = 1000\n")
     (tmp_path / "tasks" / "t1" / "query.jsonl").write_text("{broken\n")
     done = typed("-p", tmp_path, "refresh", TSDS_LOG="json")
     assert done.returncode == 1
@@ -41,14 +45,18 @@ def test_what_a_refresh_logs(tmp_path):
     assert neighbors["peak_memory"] > 2**20
     corpus = made["candidate_corpus[s0]"]
     assert (corpus["source"], corpus.get("task")) == ("s0", None)
-    assert corpus["run_id"] != neighbors["run_id"]
+    assert (corpus["run_id"] == neighbors["run_id"]) is one_run
     assert "source_coverage" in made
     failed = [line for line in said if line["level"] == "ERROR" and line.get("task") == "t1"]
-    assert {line["asset"] for line in failed} == {"query_examples", "query_embeddings"}
-    (by_dagster,) = [line for line in failed if "exception" in line]
-    assert "invalid JSON" in by_dagster["exception"]
-    assert by_dagster["run_id"]
     (by_us,) = [line for line in failed if line.get("kind") == "failed"]
+    if one_run:
+        (by_dagster,) = [line for line in failed if line is not by_us]
+        assert by_dagster["message"] == by_us["message"]
+    else:
+        assert {line["asset"] for line in failed} == {"query_examples", "query_embeddings"}
+        (by_dagster,) = [line for line in failed if "exception" in line]
+        assert "invalid JSON" in by_dagster["exception"]
+    assert by_dagster["run_id"]
     assert "query.jsonl:1: invalid JSON" in by_us["message"]
     assert "1 failed, 4 waiting" in said[-1]["message"]
 

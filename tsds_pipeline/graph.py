@@ -135,7 +135,11 @@ class Observed:
 
     def encoder_of(self, task: str) -> str:
         """The encoder of ``task``."""
-        return self.project.settings.resolved_task(task).encoder
+        return self._encoders_of.get(task) or self.project.settings.resolved_task(task).encoder
+
+    @cached_property
+    def _encoders_of(self) -> dict[str, str]:
+        return {task: self.project.settings.resolved_task(task).encoder for task in self.tasks}
 
     def warms_up(self, encoder: str) -> bool:
         """Whether ``encoder`` trains adapters on the pool before it encodes anything."""

@@ -352,7 +352,7 @@ class DagsterSettings(_Table):
     timezone: TimeZone = Field("UTC", description='a time zone such as "Europe/Berlin"')
     interval: Count = Field(10, description="a whole number of seconds from 1")
     late_after: Positive = Field(24.0, description="a number of hours above 0")
-    one_run_above: Count = Field(30, description="a whole number of partitions from 1")
+    one_run_above: Count = Field(4, description="a whole number of partitions from 1")
     owners: Annotated[tuple[Owner, ...], Field(strict=False)] = Field(
         (), description='a list of "team:name" or addresses such as "someone@example.org"'
     )

@@ -22,7 +22,7 @@ from tsds_pipeline.node_names import asset_of, node_name, split_name
 from tsds_pipeline.provenance import model_header, stale_reasons
 from tsds_pipeline.report.pages import PAGES, version_of
 from tsds_pipeline.stages.export import why_not_exported
-from tsds_pipeline.storage import Artifact, Attempt, read_attempt
+from tsds_pipeline.storage import Artifact, Attempt, find_artifact, read_attempt
 
 # What was killed is tried again by itself this often; what failed only when something changed.
 MAX_TRIES = 3
@@ -58,10 +58,11 @@ class NodeStatus:
 def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> NodeStatus:
     """The status of ``node`` alone; ``versions`` are the current data versions of its upstream nodes."""
     _, asset, partition = split_name(node)
-    attempt = read_attempt(node_path(observed.project.storage, node))
+    path = node_path(observed.project.storage, node)
+    attempt = read_attempt(path)
     failure = attempt.problem if attempt else None
     tried = attempt is not None and _is_exhausted(attempt, input_versions(node, observed, versions))
-    artifact = stored(observed.project.storage, node)
+    artifact = find_artifact(path)
     if asset in observed.models and (broken := observed.models[asset].problem):
         return NodeStatus(node, FAILED, (broken,), artifact, tried)
     if artifact is None:
@@ -148,12 +149,11 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
         own = node_status(node, observed, versions)
         if own.artifact is not None:
             versions[node] = own.artifact.version
-        before, needed = set(upstream(node, observed)), set(required(node, observed))
+        before, needed = upstream(node, observed), required(node, observed)
         is_model = node in observed.models
-        along = (needed if is_model else {chained(node)}) & asked
-        held = (
-            (before - along) & unsettled or (needed - along) & lacking or (needed - along - versions.keys())
-        )
+        along = asked.intersection(needed if is_model else [chained(node)])
+        unknown = [name for name in needed if name not in versions]
+        held = (unsettled.intersection(before) | lacking.intersection(needed) | set(unknown)) - along
         due = own.due and not own.tried
         if not held and (due or (along and not is_model)) and node not in busy:
             asked.add(node)
@@ -161,10 +161,10 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
                 is_model and observed.models[node].problem is None
             ):  # so that those that read it are asked for with it where its result will be another
                 versions[node] = model_header(node, observed, versions).version
-        if (due and not held) or before & unsettled or node in busy:
+        if (due and not held) or not unsettled.isdisjoint(before) or node in busy:
             unsettled.add(node)
         stands_in = own.artifact is not None and own.artifact.header.problem is not None
-        if own.due and not stands_in and (own.tried or needed & lacking or needed - versions.keys()):
+        if own.due and not stands_in and (own.tried or unknown or not lacking.isdisjoint(needed)):
             lacking.add(node)
     return asked
 

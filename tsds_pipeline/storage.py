@@ -130,11 +130,12 @@ def artifact_path(base: Path, asset: str, partition: str | None = None) -> Path:
     """Where ``asset`` stores ``partition`` ("a" or "source|task"): ``base/asset/source/task.parquet``."""
     if partition is None:
         return base / (asset + SUFFIX)
-    folder = base / asset
-    path = folder.joinpath(*partition.split("|"))
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # Of the name alone, as text: a look at each folder on the way was most of what `tsds status` took.
+    folder = os.path.join(base, asset)
+    path = os.path.join(folder, *partition.split("|"))
+    if not os.path.normpath(path).startswith(os.path.normpath(folder) + os.sep):
         raise TsdsError(f'{asset}: the partition "{partition}" would be stored outside of {folder}')
-    return path.with_name(path.name + SUFFIX)
+    return Path(path + SUFFIX)
 
 
 def write_artifact(path: Path, draft: Draft) -> Artifact:

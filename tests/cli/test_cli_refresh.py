@@ -6,9 +6,12 @@ import signal
 import subprocess
 import time
 
+from dagster import DagsterRunStatus
+
 from tests.commands import TYPED, tsds, typed
 from tests.projects import append_records, clustered, make_project, records
 from tsds_pipeline.lock import refresh_lock
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 
 MODELS = ["sql      13 made", "15 made, 0 fresh in; SQL models: 13 made, 0 fresh"]
@@ -26,6 +29,9 @@ def test_from_nothing_in_a_process_of_its_own(tmp_path):
     ]
     assert lines == ["sources  6 made", "pool     3 made", "task t0  6 made", *MODELS]
     assert tsds("-p", tmp_path, "refresh").output.startswith("0 made, 15 fresh in ")
+    with project_instance(Project.load(tmp_path)) as instance:
+        of_partitions, of_models = (run.status for run in instance.get_runs())
+    assert of_partitions == of_models == DagsterRunStatus.SUCCESS
 
 
 def test_why_something_was_made(done):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dagster._core.scheduler.instigation import SensorInstigatorData
 
-from tests.dev_server import DevServer, dev_server, materialized
+from tests.dev_server import DevServer, dev_server
 from tests.faults.conftest import Undisturbed
 from tests.faults.project import assert_nothing_half_made, changed, from_nothing, settled
 from tests.forks import Fork
@@ -55,9 +55,12 @@ def under_way(server: DevServer) -> list[dict]:
     return [run for run in server.runs() if run["status"] in ("STARTING", "STARTED")]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_wave_goes_on_after_a_kill(undisturbed: Undisturbed, project: Path, seed):
+@pytest.mark.parametrize("one_run_above", [4, 1000], ids=["one run", "a run each"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_wave_goes_on_after_a_kill(undisturbed: Undisturbed, project: Path, seed, one_run_above):
     rng = random.Random(seed)
+    with (project / "tsds.toml").open("a") as file:
+        file.write(f"one_run_above = {one_run_above}\n")
     with dev_server(project) as server:
         changed(project)
         for _ in range(2 if seed else 1):
@@ -69,9 +72,8 @@ def test_a_wave_goes_on_after_a_kill(undisturbed: Undisturbed, project: Path, se
     assert_nothing_half_made(project)
     with dev_server(project) as server:
         server.wait_for(server.is_at_rest, "the wave", 300)
-        after = server.made_after(before)
+        made = server.materialized(server.made_after(before))
     assert settled(project) == undisturbed.results
-    made = materialized(after)
     assert len(made) == len(set(made)), "nothing was made twice"
 
 
@@ -103,6 +105,6 @@ def test_a_refresh_beside_a_daemon_that_makes_the_same(undisturbed: Undisturbed,
         refresh = Fork(project, "refresh")
         assert refresh.wait() == 0, refresh.output
         server.wait_for(server.is_at_rest, "rest", 300)
-        made = materialized(server.runs())
+        made = server.materialized(server.runs())
     assert settled(project) == undisturbed.results
     assert all(made.count(node) <= 2 for node in made), "once at first, and once after the change"

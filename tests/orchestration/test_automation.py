@@ -59,12 +59,14 @@ from tsds_pipeline.project import Project
 from tsds_pipeline.status import MAX_TRIES, status
 from tsds_pipeline.storage import begin_attempt
 
+A_RUN_EACH = "\n[dagster]\none_run_above = 1000\n"
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A project that is up to date, whose tasks want no report: these only follow the samples."""
     root = tmp_path_factory.mktemp("finished") / "project"
-    make_project(root, S, T, settings=SETTINGS)
+    make_project(root, S, T, settings=SETTINGS + A_RUN_EACH)
     assert set(made(refreshed(root, models=True))) == without_reports(everything())
     return root
 
@@ -264,6 +266,8 @@ def test_a_change_makes_what_it_touches_once(daemon, change):
 @pytest.mark.parametrize("worst_order", [pytest.param(False, id="topological"), WORST])
 def test_reports_follow_their_samples(project_with_reports, worst_order):
     (change,) = (change for change in CHANGES if change.name == "query set")
+    with (project_with_reports / "tsds.toml").open("a") as file:
+        file.write(A_RUN_EACH)
     with project_instance(Project.load(project_with_reports)) as instance:
         daemon = Daemon(project_with_reports, instance, worst_order)
         assert daemon.settle() == []
@@ -275,7 +279,7 @@ def test_reports_follow_their_samples(project_with_reports, worst_order):
 
 
 def test_a_new_project_is_made_from_nothing(tmp_path):
-    make_project(tmp_path / "new", S, T, settings=SETTINGS)
+    make_project(tmp_path / "new", S, T, settings=SETTINGS + A_RUN_EACH)
     with project_instance(Project.load(tmp_path / "new")) as instance:
         daemon = Daemon(tmp_path / "new", instance, worst_order=False)
         done = daemon.settle()
@@ -444,8 +448,8 @@ def test_a_settings_file_that_is_not_understood_stops_the_looks_and_nothing_else
 
 
 def test_many_that_are_due_at_once_are_one_run(project):
-    with (project / "tsds.toml").open("a") as file:
-        file.write("\n[dagster]\none_run_above = 4\n")
+    settings = project / "tsds.toml"
+    settings.write_text(settings.read_text().replace(A_RUN_EACH, ""))
     with project_instance(Project.load(project)) as instance:
         daemon = Daemon(project, instance, worst_order=False)
         more = records("more", clustered(5, 701))

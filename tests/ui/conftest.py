@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import typed
-from tests.dev_server import DevServer, dev_server, materialized
+from tests.dev_server import DevServer, dev_server
 
 FASTER = "\n[dagster]\ninterval = 3\n"
 
@@ -57,7 +57,7 @@ def backfill(server) -> Backfill:
     server.wait_for(lambda: server.is_finished(started), "the backfill", 900)
     after = _times(server.root / "exports")
     exported = {path.parent.name for path in after if exports.get(path) != after[path]}
-    return Backfill(started, "strings", materialized(server.made_after(before)), exported)
+    return Backfill(started, "strings", server.materialized(server.made_after(before)), exported)
 
 
 def _times(folder: Path) -> dict[Path, int]:

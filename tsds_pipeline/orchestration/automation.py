@@ -27,6 +27,7 @@ from tsds_pipeline.orchestration.inputs import changed_inputs, partition_request
 from tsds_pipeline.orchestration.instances import end_dead_runs, nodes_of_run
 from tsds_pipeline.orchestration.jobs import refresh_job
 from tsds_pipeline.orchestration.partitions import TASKS
+from tsds_pipeline.orchestration.wave import are_many
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
 from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
@@ -90,7 +91,7 @@ def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> 
         # In this order: a run that ends in between is passed over this time, and never seen as neither.
         runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
         due = _due(project, runs)
-        return due if len(due) <= project.settings.dagster.one_run_above else frozenset()
+        return frozenset() if are_many(due, project) else due
     except TsdsError:
         return frozenset()  # `project_inputs` tells what is wrong
 
@@ -148,8 +149,8 @@ def _ask_for_many(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Ski
         due = _due(project, runs)
     except TsdsError as error:
         return dg.SkipReason(str(error))
-    if len(due) <= project.settings.dagster.one_run_above:
-        return dg.SkipReason(f"{len(due)} partitions are due, each of which has a run of its own")
+    if not are_many(due, project):
+        return dg.SkipReason(f"{len(due)} partitions are due, which have runs of their own")
     return dg.RunRequest(tags={"tsds/due": str(len(due))})
 
 

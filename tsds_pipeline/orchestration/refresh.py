@@ -49,7 +49,7 @@ from tsds_pipeline.orchestration.instances import (
 )
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import REFRESH, observed_once
-from tsds_pipeline.orchestration.wave import Wave, wave
+from tsds_pipeline.orchestration.wave import Wave, are_many, wave
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import (
     FAILED,
@@ -170,14 +170,10 @@ class Refresh:
         return any(node in self.nodes for run in runs for node in nodes_of_run(run))
 
     def _are_many(self) -> bool:
-        """Whether a run for each node that is due, or may be after what is made before it, would cost too much.
-
-        Of a few, each is found by its partition in the UI.
-        """
+        """Whether what is due, or may be after what is made before it, is made in one run."""
         wanted = set(self.nodes)
-        due = [one for one in status(self.observed) if one.node in wanted and one.state != FRESH]
-        number = len(wanted) if self._from_scratch else len(due)
-        return number > self.observed.project.settings.dagster.one_run_above
+        due = [one.node for one in status(self.observed) if one.node in wanted and one.state != FRESH]
+        return are_many(wanted if self._from_scratch else due, self.observed.project)
 
     def _step(self, node: str, versions: dict[str, str], runner: "_Runner") -> Step:
         if node in self._made_along:

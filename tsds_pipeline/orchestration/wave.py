@@ -6,7 +6,7 @@ materialization with its provenance and the checks.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,6 +36,7 @@ from tsds_pipeline.graph import (
     CODE_VERSIONS,
     Observed,
     describe,
+    is_model,
     node_path,
     not_made,
     stored,
@@ -46,11 +47,20 @@ from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.orchestration.io_managers import store
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
 from tsds_pipeline.orchestration.resources import ProjectResource, observed_once
+from tsds_pipeline.project import Project
 from tsds_pipeline.storage import Artifact
 
 _BODIES = {
     made.asset: made.body for module in (candidates, tasks, reports, mixtures) for made in module.ASSETS
 }
+
+
+def are_many(nodes: Iterable[str], project: Project) -> bool:
+    """Whether a run for each of the ``nodes`` that are due would cost too much; each of a few has its own in the UI.
+
+    The SQL models share one in any case.
+    """
+    return sum(not is_model(node) for node in nodes) > project.settings.dagster.one_run_above
 
 
 @dataclass(frozen=True)
