@@ -141,6 +141,7 @@ def test_what_a_killed_daemon_left_does_not_stop_a_refresh(done):
     assert state_of(done, run_id) == (dg.DagsterRunStatus.FAILURE, 0)
 
 
+@pytest.mark.long
 def test_the_terminal_stays_quiet(done):
     with dev_server(done) as server:
         assert set(automation(server).values()) == {"RUNNING"}

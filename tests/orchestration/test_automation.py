@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import dagster as dg
@@ -220,7 +221,25 @@ def assert_all_fresh(root):
     assert made(refreshed(root, models=True)) == []
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def of_kinds(quick: Collection[str]) -> list:
+    """CHANGES as parameters of a test, of which those of the ``quick`` kinds are in `make test`."""
+    return [
+        pytest.param(change, id=change.name, marks=[pytest.mark.long] * (change.name not in quick))
+        for change in CHANGES
+    ]
+
+
+# Of the others, which draw all reports again, tests/orchestration/test_refresh.py has smaller ones.
+QUICK_TO_REFRESH = {change.name for change in CHANGES} - {
+    "append",
+    "encoder",
+    "kernel radius",
+    "lost source",
+    "new source",
+}
+
+
+@pytest.mark.parametrize("change", of_kinds(QUICK_TO_REFRESH))
 def test_a_refresh_makes_what_a_change_touches_once(project_with_reports, change):
     project = project_with_reports
     change.make(project)
@@ -244,13 +263,7 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(change, id=change.name, marks=[pytest.mark.long] * (change.name not in QUICK))
-        for change in CHANGES
-    ],
-)
+@pytest.mark.parametrize("change", of_kinds(QUICK))
 def test_a_change_makes_what_it_touches_once(daemon, change):
     assert daemon.settle() == []
     change.make(daemon.root)
@@ -398,7 +411,7 @@ def test_a_refresh_that_was_killed_blocks_nothing(project):
 
 def test_a_sample_that_lags_behind_for_too_long_fails_a_check(project, monkeypatch):
     with (project / "tsds.toml").open("a") as file:
-        file.write("\n[dagster]\nlate_after = 2\n")
+        file.write("late_after = 2\n")
     queries = project / "tasks" / "t0" / "query.jsonl"
     good = queries.read_text()
     check = dg.AssetCheckKey(dg.AssetKey("sampled_subset"), "up_to_date")

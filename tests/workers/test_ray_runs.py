@@ -14,6 +14,7 @@ from tests.workers.cluster import MEMORY, REPOSITORY, TwoNodes, two_nodes
 from tsds_pipeline.project import DAGSTER_YAML
 
 pytestmark = pytest.mark.long
+A_RUN_EACH = "[dagster]\none_run_above = 1000\n"
 WAVE = 900
 """Seconds that all of it may take: each run is a process that has to start."""
 
@@ -55,9 +56,9 @@ def kill_a_run(server: DevServer, cluster: TwoNodes) -> str:
 
 
 def test_runs_on_two_nodes_and_one_that_is_lost(tmp_path):
-    alone = make_project(tmp_path / "alone", sources=3, tasks=1, n=40, settings=SETTINGS)
+    alone = make_project(tmp_path / "alone", sources=3, tasks=1, n=40, settings=SETTINGS + A_RUN_EACH)
     refreshed(alone.root, models=True)
-    project = make_project(tmp_path / "project", sources=3, tasks=1, n=40, settings=SETTINGS)
+    project = make_project(tmp_path / "project", sources=3, tasks=1, n=40, settings=SETTINGS + A_RUN_EACH)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with two_nodes(dashboard=True, PATH=path) as cluster:
         with_ray(project.root, cluster)
