@@ -69,6 +69,16 @@ def test_the_partitions_of_an_asset_and_why_one_was_made(page, pictures):
     picture(page, pictures / "partitions.png")
 
 
+def test_a_run_of_many_partitions(page, pictures, server):
+    """That of `tsds demo`: it succeeded, and tells what it made."""
+    first = next(run for run in server.runs() if "tsds/refresh" in run["tags"] and not run["assets"])
+    page.goto(f"/runs/{first['runId']}")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    expect(page.get_by_text("RUN_SUCCESS", exact=True).first).to_be_visible()
+    expect(page.get_by_text("made_because").first).to_be_visible()
+    picture(page, pictures / "run-of-many.png")
+
+
 def test_columns_are_described(page, pictures):
     page.goto("/assets/sampled_subset?view=overview")
     expect(page.get_by_text("nearest_query", exact=True).first).to_be_visible()

@@ -30,7 +30,7 @@ def test_a_query_set_reaches_its_task_alone(server):
     assert set(first["assets"]) == {"query_examples", "query_embeddings"}, (
         "a run for a group of one partition"
     )
-    assert [run["tags"]["tsds/due"] for run in others if "tsds/due" in run["tags"]] == ["12"], "one for many"
+    assert sum("tsds/due" in run["tags"] for run in others) == 1, "a run for many"
 
 
 def test_a_backfill_of_one_task_touches_no_other(server, backfill):
