@@ -260,10 +260,10 @@ def test_the_launcher_may_do_what_it_does_and_no_more(instance, api, tmp_path, m
 
 @pytest.mark.infra
 def test_dagster_ray_takes_its_part(tmp_path):
-    from dagster_ray.core.run_launcher import RayRunLauncher
+    from tsds_pipeline.orchestration.ray_launcher import RayJobRunLauncher
 
     launcher = instance_of(rendered(RAY))["run_launcher"]
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"run_launcher": launcher}))
     made = InstanceRef.from_dir(str(tmp_path)).run_launcher
-    assert isinstance(made, RayRunLauncher)
+    assert isinstance(made, RayJobRunLauncher)
     assert (made.address, made.memory) == ("http://head:8265", 2**33)

@@ -14,7 +14,7 @@ MEMORY = 2**30
 
 
 class TwoNodes:
-    """The head and a second node. ``address`` is what [ray] takes, ``jobs`` what RayRunLauncher takes."""
+    """The head and a second node. ``address`` is what [ray] takes, ``jobs`` what the run launcher takes."""
 
     def __init__(self, cluster: Any, node: dict[str, Any]):
         self._cluster, self._node = cluster, node

@@ -200,8 +200,8 @@ config:
 {{- end }}
 
 {{- define "tsds.rayLauncher" -}}
-module: dagster_ray
-class: RayRunLauncher
+module: tsds_pipeline.orchestration.ray_launcher
+class: RayJobRunLauncher
 config:
   ray:
     address: {{ .Values.runs.ray.address }}
