@@ -1,11 +1,12 @@
 """A Ray cluster of two nodes on this machine: processes of their own, a processor each."""
 
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _OBJECT_STORE = 100 * 2**20
@@ -38,8 +39,11 @@ class TwoNodes:
         return info.process.pid
 
     def kill_second(self) -> None:
-        """SIGKILL to the second node; its workers end with it."""
-        os.kill(self.second_raylet, signal.SIGKILL)
+        """SIGKILL to the second node and all that runs on it, as when a machine dies."""
+        node = psutil.Process(self.second_raylet)
+        for process in (node, *node.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def mend(self) -> None:
         """Another second node, where the last one was killed."""
