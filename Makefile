@@ -30,8 +30,7 @@ INSTALLED_INFRA := $(VENV)/.installed-infra
 # pip says much; one line a package shows that it goes on.
 BRIEFLY := awk '/^Collecting / { sub(/[^A-Za-z0-9._-].*/, "", $$2); print "  " $$2; fflush() } /^Installing collected/ { print "  unpacking ..."; fflush() }'
 
-# One at a time: two targets may be made side by side.
-APT = flock $(VENV)/apt.lock sh -c 'apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) > /dev/null'
+APT = apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) > /dev/null
 
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
