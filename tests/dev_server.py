@@ -66,6 +66,10 @@ class DevServer:
     def materialized(self, runs: Sequence[dict[str, Any]]) -> list[str]:
         """The nodes of the pipeline that ``runs`` made, sorted; all must have succeeded."""
         assert {run["status"] for run in runs} == {"SUCCESS"}
+        return self.made_in(runs)
+
+    def made_in(self, runs: Sequence[dict[str, Any]]) -> list[str]:
+        """The nodes of the pipeline that ``runs`` made, sorted, however they ended."""
         query = """query ($id: ID!) {runOrError(runId: $id) {... on Run {
             assetMaterializations {assetKey {path} partition}}}}"""
         found = [

@@ -25,6 +25,8 @@ alpha = 0.6
 size = 12
 report = false
 """
+A_RUN_EACH = "\n[dagster]\none_run_above = 1000\n"
+"""Settings with which no partitions share a run, but those that follow each other."""
 WITH_REPORTS = SETTINGS.replace("report = false", "report = true")
 
 

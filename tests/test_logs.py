@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.commands import typed
-from tests.projects import make_project
+from tests.projects import A_RUN_EACH, SETTINGS, make_project
 from tsds_pipeline.logs import JsonFormatter, extra
 
 
@@ -19,10 +19,7 @@ def lines(text: str) -> list[dict]:
 
 @pytest.mark.parametrize("one_run", [True, False])
 def test_what_a_refresh_logs(tmp_path, one_run):
-    make_project(tmp_path, sources=1, tasks=2, n=30)
-    if not one_run:
-        with (tmp_path / "tsds.toml").open("a") as file:
-            file.write("[dagster]\none_run_above = 1000\n")
+    make_project(tmp_path, sources=1, tasks=2, n=30, settings=SETTINGS + ("" if one_run else A_RUN_EACH))
     (tmp_path / "tasks" / "t1" / "query.jsonl").write_text("{broken\n")
     done = typed("-p", tmp_path, "refresh", TSDS_LOG="json")
     assert done.returncode == 1

@@ -30,6 +30,7 @@ from tests.orchestration.changes import (
 )
 from tests.orchestration.runs import a_run, evaluated
 from tests.projects import (
+    A_RUN_EACH,
     SETTINGS,
     WITH_REPORTS,
     append_records,
@@ -59,8 +60,6 @@ from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import MAX_TRIES, status
 from tsds_pipeline.storage import begin_attempt
-
-A_RUN_EACH = "\n[dagster]\none_run_above = 1000\n"
 
 
 @pytest.fixture(scope="module")

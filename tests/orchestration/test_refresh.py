@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from tests.projects import (
+    A_RUN_EACH,
     SETTINGS,
     append_records,
     clustered,
@@ -493,7 +494,7 @@ def test_a_sample_of_most_of_the_pool_is_warned_of(project):
 
 def test_runs_of_one_refresh_source_or_task_can_be_told(project):
     with (project / "tsds.toml").open("a") as file:
-        file.write("[dagster]\none_run_above = 1000\n")
+        file.write(A_RUN_EACH)
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(4, 500)[3:]))
     with project_instance(Project.load(project)) as instance:
         old = {run.run_id for run in instance.get_runs()}

@@ -9,12 +9,11 @@ import pytest
 import yaml
 
 from tests.dev_server import DevServer, dev_server
-from tests.projects import SETTINGS, bytes_of_results, make_project, refreshed
+from tests.projects import A_RUN_EACH, SETTINGS, bytes_of_results, make_project, refreshed
 from tests.workers.cluster import MEMORY, REPOSITORY, TwoNodes, two_nodes
 from tsds_pipeline.project import DAGSTER_YAML
 
 pytestmark = pytest.mark.long
-A_RUN_EACH = "[dagster]\none_run_above = 1000\n"
 WAVE = 900
 """Seconds that all of it may take: each run is a process that has to start."""
 

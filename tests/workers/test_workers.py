@@ -1,7 +1,6 @@
 """Work over two Ray nodes: the same bytes as here, also when one of them is killed; and what workers may lack."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,6 @@ from tsds_pipeline.storage import Draft, Header, artifact_path, write_artifact
 from tsds_pipeline.workers import RayWorkers
 
 DIM = 24
-MANY = 300
-"""Pieces of 0.2 s that two nodes get to do: the second may take long to start a worker."""
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +44,34 @@ class SmallCalls(HashEncoder):
         return HashEncoder(self.fingerprint, self.seconds)
 
 
-def until_both_nodes(pieces: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
-    """What ``pieces`` gives until each node has computed one of them."""
-    done = [next(pieces)]
-    while len({node for _, node in done}) < 2:
-        done.append(next(pieces))
-    return done
+class UntilBoth:
+    """Numbers to hand out until both nodes have computed one, however late a node starts a worker, and some more."""
+
+    def __init__(self, more: int):
+        self.asked: list[int] = []
+        self.done: list[tuple[int, str]] = []
+        self._more = more
+
+    @property
+    def both(self) -> bool:
+        return len({node for _, node in self.done}) == 2
+
+    def __iter__(self) -> Iterator[tuple[int]]:
+        left = self._more
+        while left or not self.both:
+            assert len(self.asked) < 300, "one node does everything"
+            left -= self.both
+            self.asked.append(len(self.asked))
+            yield (self.asked[-1],)
 
 
 def test_pieces_come_in_order_and_both_nodes_compute_some(workers):
     assert workers.at_once() == 2
-    pieces = workers.map(where, ((number,) for number in range(MANY)), shared=(0.2,))
-    done = until_both_nodes(pieces)
-    pieces.close()
-    assert [number for number, _ in done] == list(range(len(done)))
+    numbers = UntilBoth(more=0)
+    for piece in workers.map(where, numbers, shared=(0.3,)):
+        numbers.done.append(piece)
+    assert [number for number, _ in numbers.done] == numbers.asked == list(range(len(numbers.asked)))
+    assert numbers.both
 
 
 def test_arrays_come_back_as_they_are_computed(workers):
@@ -167,12 +178,15 @@ def test_more_than_any_node_has_is_told(cluster, monkeypatch, caplog):
 
 
 def test_a_killed_node_changes_nothing(cluster, workers, tmp_path):
-    pieces = workers.map(where, ((number,) for number in range(MANY)), shared=(0.2,))
-    done = until_both_nodes(pieces)
-    cluster.kill_second()
-    done += islice(pieces, 10)
-    pieces.close()
-    assert [number for number, _ in done] == list(range(len(done)))
+    numbers = UntilBoth(more=6)
+    killed = False
+    for piece in workers.map(where, numbers, shared=(0.5,)):
+        numbers.done.append(piece)
+        if numbers.both and not killed:
+            cluster.kill_second()
+            killed = True
+    assert killed
+    assert [number for number, _ in numbers.done] == numbers.asked
     records = records_of(texts_of(0, 95))
     spread = embed(records, SmallCalls(), tmp_path, "source a", workers=workers)
     assert (spread.vectors == embed(records, HashEncoder(), tmp_path / "2", "source a").vectors).all()

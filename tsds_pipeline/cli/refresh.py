@@ -94,8 +94,6 @@ def _follow(nodes: Sequence[str], steps: Iterator["Step"]) -> list["Step"]:
                 tell(f"{name:{width}}  {_line(done, time.monotonic() - began)}")
                 spoken = time.monotonic()
             found += done
-        # After its last step a refresh tells Dagster of its end.
-        found += steps
     finally:
         ticker.clear()
     return found

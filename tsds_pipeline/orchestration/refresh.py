@@ -127,6 +127,9 @@ class Refresh:
                 if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
                     self._stuck.add(node)
                 push_now_and_then(self.observed.project)
+                if node == self.nodes[-1]:
+                    # Before it is told of: who takes a step for each node asks for no more, and it was not stopped.
+                    ending.close()
                 yield step
 
     def wait_for_runs(self, say: Callable[[str], object], instance: dg.DagsterInstance | None = None) -> None:
