@@ -96,6 +96,7 @@ def made_models(steps: Sequence[Step]) -> list[str]:
 
 # What tells when something was made, or how often.
 _TIMES = (
+    "embedding_cache/",
     "materializations/",
     "selection_history/",
     "asset_costs.parquet",

@@ -230,28 +230,38 @@ class StoredVectors:
 
     def __init__(self, project: Project):
         self._project = project
-        self._rows: dict[str, pl.DataFrame] = {}
+        self._read: dict[str, tuple[pl.DataFrame, np.ndarray] | None] = {}
 
     def of(self, candidates: pl.DataFrame) -> np.ndarray:
         """A row for each of ``candidates`` (source, content_id), float64; NaN for one that is not there any more."""
         found: np.ndarray | None = None
         for source in candidates["source"].unique().sort():
             mine = np.flatnonzero((candidates["source"] == source).to_numpy())
-            artifact = stored(self._project.storage, self._project.of_encoder("candidate_embeddings", source))
-            if artifact is None or artifact.frame.is_empty():
+            read = self._of_source(source)
+            if read is None:
                 continue
-            if source not in self._rows:
-                self._rows[source] = artifact.frame.select("content_id").with_row_index("row")
+            numbered, vectors = read
             rows = (
                 candidates[mine]
                 .select("content_id")
-                .join(self._rows[source], on="content_id", how="left", maintain_order="left")["row"]
+                .join(numbered, on="content_id", how="left", maintain_order="left")["row"]
             )
             if found is None:
-                found = np.full((len(candidates), artifact.vectors.shape[1]), np.nan)
+                found = np.full((len(candidates), vectors.shape[1]), np.nan)
             there = rows.is_not_null().to_numpy()
-            found[mine[there]] = artifact.vectors[rows.drop_nulls().to_numpy()]
+            found[mine[there]] = vectors[rows.drop_nulls().to_numpy()]
         return np.full((len(candidates), 1), np.nan) if found is None else found
+
+    def _of_source(self, source: str) -> tuple[pl.DataFrame, np.ndarray] | None:
+        """Its content_id with their row, and the vectors, opened when first asked for; None where there are none."""
+        if source not in self._read:
+            artifact = stored(self._project.storage, self._project.of_encoder("candidate_embeddings", source))
+            self._read[source] = (
+                (artifact.scan().select("content_id").with_row_index("row").collect(), artifact.vectors)
+                if artifact is not None and artifact.rows
+                else None
+            )
+        return self._read[source]
 
 
 def texts_of(project: Project, candidates: pl.DataFrame) -> pl.Series:

@@ -1,25 +1,17 @@
 """`tsds demo` on a small part of its corpus, with the real encoder."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
 from tests.commands import tsds
-from tsds_pipeline.corpus import demo
+from tests.small_demo import small_demo
 
 
 @pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(
-        demo,
-        "LIBRARIES",
-        {key: replace(demo.LIBRARIES[key], limit=25) for key in ("networkx", "polars")},
-    )
-    monkeypatch.setattr(demo, "TASKS", {key: demo.TASKS[key] for key in ("graphs", "strings")})
-    monkeypatch.setattr(
-        demo, "SETTINGS", demo.SETTINGS.replace("size = 50", "size = 6").replace("size = 40", "size = 6")
-    )
+def small():
+    with small_demo(["networkx", "polars"], ["graphs", "strings"]):
+        yield
 
 
 def test_from_nothing_to_a_summary_of_each_task(small, tmp_path, monkeypatch):

@@ -70,6 +70,24 @@ def test_bad_rows(parquet, reasons, columns, reason):
     assert reasons(parquet(columns)) == [(1, reason)]
 
 
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["short", "x" * 200])])
+@pytest.mark.parametrize("form", ["plain", "list", "array", "object", "objects"])
+def test_words_from_a_dictionary_count_as_often_as_they_stand(tmp_path, dtype, form):
+    words = pl.Series("of", ["short"] * 3 + ["x" * 200], dtype=dtype)
+    folded = {
+        "plain": words,
+        "list": words.reshape((4, 1)).arr.to_list(),
+        "array": words.reshape((4, 1)),
+        "object": pl.DataFrame({"word": words}).to_struct("of"),
+        "objects": pl.DataFrame({"word": words}).to_struct("of").reshape((4, 1)).arr.to_list(),
+    }[form]
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"text": ["a", "b", "c", "d"], "of": folded}).write_parquet(path)
+    found = list(parquet_files.read_parquet(path, 100))
+    assert [record.fields.get("text") for record in found] == ["a", "b", "c", None]
+    assert "longer than 100 bytes" in found[-1].reason
+
+
 @pytest.mark.parametrize("batch", [1, 3, 7, 10, 100])
 def test_batches_end_where_the_file_ends(parquet, monkeypatch, batch):
     monkeypatch.setattr(parquet_files, "ROWS_AT_A_TIME", batch)

@@ -17,15 +17,17 @@ import pytest
 from tests.fuzz import nasty
 
 MIB = 2**20
-# A process that reads one small file has some 130 MiB; a record of the default max_chars may have 16.
-MOST_MIB = 700
+# A process that reads one small file has some 130 MiB; a record of the default max_chars may have 16, and 256 of them
+# wait before they go to a file, sorted.
+MOST_MIB = 800
 READER = """
 import json, sys
 from pathlib import Path
 from tsds_pipeline.corpus import read_source
 from tsds_pipeline.errors import TsdsError
 try:
-    found = read_source([Path(sys.argv[1])], template=None, max_chars=10**6, vector_field=None)
+    path = Path(sys.argv[1])
+    found = read_source([path], template=None, max_chars=10**6, vector_field=None, spill=path.parent / "spill")
     said = [found.copies, len(found.quarantine)]
 except TsdsError as error:
     said = str(error)

@@ -127,21 +127,22 @@ class Daemon:
         self.done += [node for run in runs for node in run if not is_model(node)]
         self.models += [node for run in runs for node in run if is_model(node)]
         if not self.worst_order:
-            for run in runs:
-                self._execute(self.root, self.instance, run)
+            self._execute(self.root, self.instance, runs)
             return
         copies = [shutil.copytree(self.root, self.root.parent / f"copy-{i}") for i in range(len(runs))]
         for copy, run in zip(copies, runs, strict=True):
             with project_instance(Project.load(copy)) as instance:
-                self._execute(copy, instance, run)
+                self._execute(copy, instance, [run])
         for copy, run in zip(copies, runs, strict=True):
             self._take(copy, run)
             with project_instance(Project.load(copy)) as instance:
                 self._take_checks(instance)
             shutil.rmtree(copy)
 
-    def _execute(self, root: Path, instance: dg.DagsterInstance, run: list[str]) -> None:
-        _Runner(instance, observe(Project.load(root))).run(run)
+    def _execute(self, root: Path, instance: dg.DagsterInstance, runs: list[list[str]]) -> None:
+        runner = _Runner(instance, observe(Project.load(root)))
+        for run in runs:
+            runner.run(run)
 
     def _take(self, copy: Path, run: list[str]) -> None:
         """Bring over what ``run`` wrote in ``copy``, and tell the instance."""

@@ -1,5 +1,6 @@
 """The demo project, made once, and its UI with the automation running."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import typed
+from tests.commands import tsds, typed
 from tests.dev_server import DevServer, dev_server
+from tests.small_demo import small_demo
 
-FASTER = "\n[dagster]\ninterval = 3\n"
+PICTURES = os.environ.get("TSDS_SCREENSHOTS")
+FASTER = "\n[dagster]\ninterval = 3\none_run_above = 2\n"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,10 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
-    """The project of `tsds demo`."""
+    """A small project of `tsds demo`; where the pictures are kept, for people to look at, the whole one."""
     root = tmp_path_factory.mktemp("ui") / "demo"
-    done = typed("demo", root)
-    assert done.returncode == 0, done.stderr
+    if PICTURES:
+        done = typed("demo", root)
+        assert done.returncode == 0, done.stderr
+    else:
+        with small_demo(["networkx", "numpy", "polars"], ["graphs", "linear-algebra", "strings"]):
+            done = tsds("demo", root)
+        assert done.exit_code == 0, done.output
     with (root / "tsds.toml").open("a") as file:
         file.write(FASTER)
     return root

@@ -1,6 +1,5 @@
 """What a person sees in the UI, in a real browser. The pictures go to the folder that TSDS_SCREENSHOTS names."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.dev_server import TASK_ASSETS
+from tests.ui.conftest import PICTURES
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -27,7 +27,7 @@ ASSETS = ("candidate_corpus", "faiss_index", "kde_densities", "query_neighbors",
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    folder = Path(os.environ.get("TSDS_SCREENSHOTS") or tmp_path_factory.mktemp("pictures"))
+    folder = Path(PICTURES or tmp_path_factory.mktemp("pictures"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -46,17 +46,11 @@ def make(root: Path, more: str = "") -> Path:
     return root
 
 
-def results(root: Path) -> dict[str, bytes]:
-    """Shards of the cache have the time in their names; the vectors themselves are among the results."""
-    found = bytes_of_results(root)
-    return {name: data for name, data in found.items() if not name.startswith("storage/embedding_cache/")}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     root = make(tmp_path_factory.mktemp("alone") / "project")
     assert {step.outcome for step in refreshed(root)} == {"made"}
-    return results(root)
+    return bytes_of_results(root)
 
 
 class Killer(threading.Thread):
@@ -94,13 +88,13 @@ def test_the_bytes_are_those_of_one_machine(undisturbed, tmp_path, monkeypatch):
         assert {step.outcome for step in refreshed(root)} == {"made"}
         killer.join(1)
         assert killer.killed
-        assert results(root) == undisturbed
+        assert bytes_of_results(root) == undisturbed
         # A node that comes later takes part: what it finds is merged with what the others find.
         cluster.mend()
         for path in (root / "storage" / "query_neighbors").rglob("*.parquet"):
             path.unlink()
         assert {step.outcome for step in refreshed(root, task="graphs")} == {"made", "fresh"}
-        assert results(root) == undisturbed
+        assert bytes_of_results(root) == undisturbed
 
 
 def test_a_cluster_that_is_down_fails_the_source_and_says_so(tmp_path):

@@ -1,5 +1,7 @@
 """Work over two Ray nodes: the same bytes as here, also when one of them is killed; and what workers may lack."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from hash_encoder import HashEncoder, records_of, texts_of
 
 from tests.workers.cluster import TwoNodes, two_nodes
-from tests.workers.pieces import import_what_is_not_there, refuse, scaled, where
+from tests.workers.pieces import import_what_is_not_there, refuse, scaled, search_and_tell, where
 from tsds_pipeline import workers as workers_module
 from tsds_pipeline.core.neighbors import ExactSearch
 from tsds_pipeline.core.row_stack import RowStack
@@ -192,3 +194,32 @@ def test_a_killed_node_changes_nothing(cluster, workers, tmp_path):
     assert (spread.vectors == embed(records, HashEncoder(), tmp_path / "2", "source a").vectors).all()
     cluster.mend()
     assert workers.at_once() == 2
+
+
+def test_a_node_killed_in_the_midst_of_a_search_changes_nothing(cluster, workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(spread_search, "WORTH", 0)
+    monkeypatch.setattr(spread_search, "LEAST_ROWS", 100)
+    monkeypatch.setattr(spread_search, "_PIECES_PER_WORKER", 6)
+    monkeypatch.setattr(spread_search, "search_rows", search_and_tell)
+    rows, queries = vectors(1201, 0), vectors(60, 1)
+    index = open_index(stored_index(tmp_path, rows), workers)
+    lost = []
+
+    def kill_once_it_searches():
+        while not lost and not over.is_set():
+            time.sleep(0.01)
+            lost.extend(tmp_path.rglob(f"*-{cluster.second}.begun"))
+        cluster.kill_second()
+
+    killer, over = threading.Thread(target=kill_once_it_searches), threading.Event()
+    killer.start()
+    found = index.search.search(queries, 40)
+    over.set()
+    killer.join()
+    expected = ExactSearch(RowStack([rows])).search(queries, 40)
+    assert found.distances.tobytes() == expected.distances.tobytes()
+    assert found.indices.tobytes() == expected.indices.tobytes()
+    [begun] = lost
+    piece, _, _ = begun.name.partition("-")
+    assert len(list(begun.parent.glob(f"{piece}-*.begun"))) == 2, "by the other node again"
+    cluster.mend()

@@ -31,7 +31,7 @@ def records_of(tables: Iterable[tuple[int, pl.DataFrame]], limit: int) -> Iterat
 
 def _records(rows: pl.DataFrame, line: int, limit: int) -> Iterator[RawRecord]:
     """Halved for as long as not all of ``rows`` can be converted together: a bad one costs no other."""
-    too_large = rows.estimated_size() > limit
+    too_large = rows.estimated_size() + sum(map(_bytes_of_categories, rows)) > limit
     try:
         if not too_large:
             with _without_panics():
@@ -50,6 +50,15 @@ def _records(rows: pl.DataFrame, line: int, limit: int) -> Iterator[RawRecord]:
         str(too_long(limit, "row")) if too_large else "a date or time in it is not of the years 1 to 9999"
     )
     yield RawRecord(line, {}, reason, f"row {line}".encode())
+
+
+def _bytes_of_categories(column: pl.Series) -> int:
+    """What the categories in ``column`` take as texts: polars counts their numbers only."""
+    if isinstance(column.dtype, pl.Struct):
+        return sum(map(_bytes_of_categories, column.struct.unnest()))
+    if isinstance(column.dtype, pl.List | pl.Array):
+        return _bytes_of_categories(column.explode())
+    return int(column.cat.len_bytes().sum()) if isinstance(column.dtype, pl.Categorical | pl.Enum) else 0
 
 
 @contextmanager

@@ -204,13 +204,16 @@ def drift(kept: np.ndarray, added: np.ndarray, dropped: np.ndarray, labels: Sequ
 
 def as_png(made: "Figure") -> str:
     """The picture as a data URI, on white, in few colours: Dagster keeps one for each version."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    drawn, small = io.BytesIO(), io.BytesIO()
-    made.savefig(drawn, format="png", dpi=90, facecolor="white", metadata={"Software": None})
-    made.set_layout_engine("none")  # it is laid out; once is enough
-    Image.open(drawn).convert("RGB").quantize(64).save(small, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
+    _lay_out(made)
+    made.dpi = 90
+    canvas, target = FigureCanvasAgg(made), io.BytesIO()
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.quantize(64).save(target, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
 
 
 def as_svg(made: "Figure", name: str, texts: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -221,9 +224,9 @@ def as_svg(made: "Figure", name: str, texts: Mapping[str, Sequence[str]] | None 
     import matplotlib
 
     target = io.StringIO()
+    _lay_out(made)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         made.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        made.set_layout_engine("none")  # it is laid out; once is enough
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(target.getvalue())
@@ -240,6 +243,14 @@ def as_svg(made: "Figure", name: str, texts: Mapping[str, Sequence[str]] | None 
     root.set("width", "100%")
     root.set("role", "img")
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _lay_out(made: "Figure") -> None:
+    """Find the places of its parts, once; a figure with an engine for it is drawn twice each time it is saved."""
+    engine = made.get_layout_engine()
+    if engine is not None:
+        engine.execute(made)
+        made.set_layout_engine(None)
 
 
 def _adapt(attributes: dict[str, str]) -> None:
