@@ -19,7 +19,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui test-infra test-long lint lock lock-production audit clean
+.PHONY: help demo test test-ui test-infra test-long chromium postgresql lint lock lock-production audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,23 +49,27 @@ demo: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
 
-test-ui: $(INSTALLED_TEST)
-	@command -v chromium chromium-browser google-chrome > /dev/null || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing Chromium' \
-	  && $(call APT,chromium); } || { \
-	  echo 'Chromium is needed (on Debian and Ubuntu: apt install chromium)' >&2; exit 1; }
+test-ui: $(INSTALLED_TEST) chromium
 	$(BIN)/python -m pytest -m "ui and not long" $(PYTEST_ARGS)
 
-test-infra: $(INSTALLED_INFRA)
-	@command -v initdb > /dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing PostgreSQL' \
-	  && $(call APT,postgresql); } || { \
-	  echo 'PostgreSQL is needed (on Debian and Ubuntu: apt install postgresql)' >&2; exit 1; }
+test-infra: $(INSTALLED_INFRA) postgresql
 	$(BIN)/python -m pytest -m infra $(PYTEST_ARGS)
 
 test-long: $(INSTALLED_TEST)
 	TSDS_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m long --ignore tests/fuzz $(PYTEST_ARGS)
+
+chromium:
+	@command -v chromium chromium-browser google-chrome > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing Chromium' \
+	  && $(call APT,chromium); } || { \
+	  echo 'Chromium is needed (on Debian and Ubuntu: apt install chromium)' >&2; exit 1; }
+
+postgresql:
+	@command -v initdb > /dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo 'Installing PostgreSQL' \
+	  && $(call APT,postgresql); } || { \
+	  echo 'PostgreSQL is needed (on Debian and Ubuntu: apt install postgresql)' >&2; exit 1; }
 
 lint: $(INSTALLED_TEST)
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ from tests.projects import WITH_REPORTS, make_project, write_records
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import (
     ALSO_READ,
+    CHAINS,
     CODE_VERSIONS,
     INPUT_ASSETS,
     WARMUP,
@@ -65,6 +66,12 @@ def test_every_node_comes_once_and_after_its_upstream(observed):
     for node in nodes(observed):
         assert set(upstream(node, observed)) <= seen
         seen.add(node)
+
+
+def test_sources_come_one_after_the_other(observed):
+    """A text that two share is encoded with the first, whatever of them is made already: the same bytes come out."""
+    of_sources = [f"{name}|{source}" for source in observed.sources for name in CHAINS[0]]
+    assert list(nodes(observed))[: len(of_sources)] == of_sources
 
 
 def test_every_asset_says_what_it_is():

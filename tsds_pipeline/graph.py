@@ -364,12 +364,20 @@ def nodes(observed: Observed) -> Iterator[str]:
 
 def _pipeline_nodes(observed: Observed) -> Iterator[str]:
     sources = observed.sources
-    yield from (f"candidate_corpus|{source}" for source in sources)
+    # As one run makes them, source by source: a text that two sources share is encoded among those of the first, also
+    # where the run of that one was killed and left only the corpus.
+    chained = not observed.warms_up(DEFAULT_ENCODER)
+    for source in sources:
+        yield f"candidate_corpus|{source}"
+        if chained:
+            yield from _encoded(source, DEFAULT_ENCODER)
     for encoder in observed.encoders:
         if sources and observed.warms_up(encoder):
             yield node_name(WARMUP, encoder=encoder)
-        for asset in ("candidate_embeddings", "faiss_index", "kde_densities"):
-            yield from (node_name(asset, source, encoder) for source in sources)
+        if not (chained and encoder == DEFAULT_ENCODER):
+            for source in sources:
+                yield from _encoded(source, encoder)
+        yield from (node_name("kde_densities", source, encoder) for source in sources)
         if sources:
             yield node_name("pool_summary", encoder=encoder)
             if any(
@@ -384,6 +392,10 @@ def _pipeline_nodes(observed: Observed) -> Iterator[str]:
             yield f"selection_report|{task}"
     if sources:
         yield from (f"training_mixture|{mixture}" for mixture in observed.mixtures)
+
+
+def _encoded(source: str, encoder: str) -> Iterator[str]:
+    return (node_name(asset, source, encoder) for asset in ("candidate_embeddings", "faiss_index"))
 
 
 def reported(observed: Observed, task: str) -> bool:

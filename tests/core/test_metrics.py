@@ -216,14 +216,18 @@ def test_vendi_score_of_what_is_known():
     assert vendi_score(np.repeat(np.eye(4), 100, axis=0)) == pytest.approx(4)
 
 
-@given(point_sets(), st.sampled_from([0.5, 1.0, 3.0]))
-def test_near_duplicate_rate_by_its_definition(sets, radius):
+@given(point_sets(), st.sampled_from([0.5, 1.0, 3.0]), st.booleans())
+def test_near_duplicate_rate_by_its_definition(sets, radius, all_pairs):
     d = distances(sets[0], sets[0]) + np.diag(np.full(len(sets[0]), np.inf))
-    assert near_duplicate_rate(sets[0], radius) == pytest.approx((d < radius).any(axis=1).mean())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_ALL_PAIRS", 4096 if all_pairs else 0)
+        assert near_duplicate_rate(sets[0], radius) == pytest.approx((d < radius).any(axis=1).mean())
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_near_duplicates_in_blocks():
+@pytest.mark.parametrize("all_pairs", [True, False])
+def test_near_duplicates_in_blocks(all_pairs, monkeypatch):
+    monkeypatch.setattr(metrics, "_ALL_PAIRS", 4096 if all_pairs else 0)
     rows = sample(300, 4)
     rows[200:] = rows[:100] + np.float32(0.01)
     assert near_duplicate_rate(rows, 0.03) >= 2 / 3

@@ -2,7 +2,6 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 
 import dagster as dg
@@ -221,33 +220,28 @@ def assert_all_fresh(root):
     assert made(refreshed(root, models=True)) == []
 
 
-def of_kinds(quick: Collection[str]) -> list:
-    """CHANGES as parameters of a test, of which those of the ``quick`` kinds are in `make test`."""
-    return [
-        pytest.param(change, id=change.name, marks=[pytest.mark.long] * (change.name not in quick))
-        for change in CHANGES
-    ]
+@pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
+def test_a_refresh_makes_what_a_change_touches_once(project, change):
+    settings = project / "tsds.toml"
+    settings.write_text(settings.read_text().replace(A_RUN_EACH, ""))
+    change.make(project)
+    steps = refreshed(project, models=True)
+    assert sorted(made(steps)) == sorted(without_reports(change.expected))
+    models = made_models(steps)
+    assert len(models) == len(set(models))
+    # Without reports nothing that reads of them is due.
+    assert set(models) <= set(change.models)
+    assert_all_fresh(project)
 
 
-# Of the others, which draw all reports again, tests/orchestration/test_refresh.py has smaller ones.
-QUICK_TO_REFRESH = {change.name for change in CHANGES} - {
-    "append",
-    "encoder",
-    "kernel radius",
-    "lost source",
-    "new source",
-}
-
-
-@pytest.mark.parametrize("change", of_kinds(QUICK_TO_REFRESH))
-def test_a_refresh_makes_what_a_change_touches_once(project_with_reports, change):
+@pytest.mark.long
+@pytest.mark.parametrize("change", CHANGES, ids=[change.name for change in CHANGES])
+def test_a_refresh_makes_the_reports_too(project_with_reports, change):
     project = project_with_reports
     change.make(project)
     steps = refreshed(project, models=True)
-    done, models = made(steps), made_models(steps)
-    assert len(done) == len(set(done))
-    assert set(done) == change.expected
-    assert sorted(models) == sorted(change.models)
+    assert sorted(made(steps)) == sorted(change.expected)
+    assert sorted(made_models(steps)) == sorted(change.models)
     assert_all_fresh(project)
 
 
@@ -263,7 +257,13 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("change", of_kinds(QUICK))
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=change.name, marks=[pytest.mark.long] * (change.name not in QUICK))
+        for change in CHANGES
+    ],
+)
 def test_a_change_makes_what_it_touches_once(daemon, change):
     assert daemon.settle() == []
     change.make(daemon.root)
@@ -276,7 +276,8 @@ def test_a_change_makes_what_it_touches_once(daemon, change):
     assert_all_fresh(daemon.root)
 
 
-@pytest.mark.parametrize("worst_order", [pytest.param(False, id="topological"), WORST])
+@pytest.mark.long  # Of one task: tests/ui/test_daemon.py.
+@pytest.mark.parametrize("worst_order", [False, True], ids=["topological", "worst"])
 def test_reports_follow_their_samples(project_with_reports, worst_order):
     (change,) = (change for change in CHANGES if change.name == "query set")
     with (project_with_reports / "tsds.toml").open("a") as file:

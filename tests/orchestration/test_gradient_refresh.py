@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from tests.projects import append_records, made, refreshed
@@ -13,6 +14,7 @@ from tsds_pipeline.definitions import definitions
 from tsds_pipeline.encoders.warmup import FOLDER
 from tsds_pipeline.garbage import garbage
 from tsds_pipeline.graph import ALSO_READ, WARMUP, is_model, nodes, observe, stored, upstream
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.partitions import asset_key
 from tsds_pipeline.orchestration.refresh import Refresh
 from tsds_pipeline.project import Project
@@ -77,8 +79,10 @@ def test_new_records_train_nothing_and_are_encoded_alone(root):
     assert "candidate_embeddings|animals" in changed
     assert not {WARMUP, "candidate_embeddings|sums", "query_embeddings|arithmetic"} & set(changed)
     assert adapters(root) == before
-    notes = stored(root / "storage", "candidate_embeddings|animals").header.notes
-    assert notes["encoded"] == 1
+    of_animals = dg.AssetRecordsFilter(dg.AssetKey("candidate_embeddings"), asset_partitions=["animals"])
+    with project_instance(Project.load(root)) as instance:
+        (last,) = instance.fetch_materializations(of_animals, 1).records
+    assert last.asset_materialization.metadata["encoded"].value == 1
 
 
 def test_a_setting_that_decides_no_adapters_trains_none(root):

@@ -241,13 +241,13 @@ class Stage:
             texts = records.scan().drop("variants", "record", strict=False).collect()
             workers = workers_of(project.settings.ray)
             made = embed(texts, encoder, project.storage / EMBEDDINGS, whose, progress, workers)
-        figures = {"encoded": made.encoded, "reused": made.reused}
+        # How it came about is not stored: after a refresh that was killed it would be other bytes.
+        figures = {"encoded": made.encoded, "reused": made.reused, "dimensions": made.vectors.shape[1]}
         return self.result(
             texts.select("content_id", keep),
             {name: records, **warmup},
             payloads={"vectors": made.vectors},
-            notes=figures,
-            metadata={**figures, "dimensions": made.vectors.shape[1]},
+            metadata=figures,
             check_results=[*passed, checks.vector_lengths(made.vectors, self.settings.encoder.normalize)],
         )
 
