@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
     (root / "candidates").mkdir()
     rows = [
         {"prompt": f"{text} It is the {n}th time.", "completion": "We will."}
-        for n in range(400)
+        for n in range(350)
         for text in QUESTIONS
     ]
     (root / "candidates" / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
