@@ -79,14 +79,14 @@ class DevServer:
         ]
         return sorted(node for node in found if not is_model(node))
 
-    def backfill(self, tasks: Sequence[str]) -> str:
-        """Launch a backfill of all assets of ``tasks``; its id."""
+    def backfill(self, tasks: Sequence[str], assets: Sequence[str] = TASK_ASSETS) -> str:
+        """Launch a backfill of ``assets`` of ``tasks``; its id."""
         found = self.ask(
             """mutation ($params: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $params) {
                 ... on LaunchBackfillSuccess {backfillId} ... on PartitionKeysNotFoundError {message}
                 ... on PythonError {message}}}""",
             params={
-                "assetSelection": [{"path": [asset]} for asset in TASK_ASSETS],
+                "assetSelection": [{"path": [asset]} for asset in assets],
                 "partitionNames": [*tasks],
                 "title": f"tasks {', '.join(tasks)}",
             },

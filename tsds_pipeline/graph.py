@@ -410,7 +410,8 @@ def stored(base: Path, node: str) -> Artifact | None:
 
 def not_made(node: str) -> TsdsError:
     """The error that nothing is stored for ``node``."""
-    return TsdsError(f"{describe(node)} is not there yet: run `tsds refresh` first")
+    for_whom = ", which makes it where a task has report = true" if asset_of(node) == "pool_map" else " first"
+    return TsdsError(f"{describe(node)} is not there yet: run `tsds refresh`{for_whom}")
 
 
 def node_path(base: Path, node: str) -> Path:
