@@ -36,8 +36,8 @@ _OF_SAMPLES = {
 }
 
 
-def registry(root: Path) -> "CollectorRegistry":
-    """What looks at the project in ``root`` anew whenever it is asked for its figures."""
+def registry(root: Path | str | None) -> "CollectorRegistry":
+    """What looks at the project in ``root`` (as in ``Project.load``) anew whenever it is asked for its figures."""
     from prometheus_client import CollectorRegistry
 
     found = CollectorRegistry(auto_describe=False)
@@ -46,7 +46,7 @@ def registry(root: Path) -> "CollectorRegistry":
 
 
 class _Collector:
-    def __init__(self, root: Path):
+    def __init__(self, root: Path | str | None):
         self._root = root
         self._lock = threading.Lock()
 

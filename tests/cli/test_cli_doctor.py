@@ -81,6 +81,15 @@ def test_a_file_that_cannot_be_used(done):
     assert "sources/notes.txt: not .jsonl" in said
 
 
+def test_results_that_failed(done):
+    assert found(done)["results"][0][0] == "ok"
+    (done / "tasks" / "t1" / "query.jsonl").write_text("{broken\n")
+    tsds("-p", done, "refresh")
+    (failed,) = found(done)["results"]
+    assert failed[0] == "problem"
+    assert failed[1].startswith("query_examples[t1] failed: ")
+
+
 def test_a_package_that_is_missing_or_too_old(done, monkeypatch):
     from importlib import metadata
 

@@ -158,3 +158,14 @@ def test_an_address_that_is_taken(done_once):
         result = tsds("-p", done_once, "metrics", "--serve", f"127.0.0.1:{taken.getsockname()[1]}")
     assert result.exit_code == 1
     assert "cannot listen on 127.0.0.1:" in result.stderr
+
+
+def test_a_file_for_prometheus_tells_that_the_project_cannot_be_read(done, tmp_path):
+    target = tmp_path / "tsds.prom"
+    assert tsds("-p", done, "metrics", "--output", target).exit_code == 0
+    assert values(families(target.read_text())["tsds_project_readable"]) == {("",): 1}
+    (done / "tsds.toml").write_text("[selectoin]\n")
+    result = tsds("-p", done, "metrics", "--output", target)
+    assert result.exit_code == 1
+    assert "selectoin" in result.stderr
+    assert values(families(target.read_text())["tsds_project_readable"]) == {("",): 0}

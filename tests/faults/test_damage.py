@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import tsds
-from tests.projects import bytes_of_results, made, make_project, refreshed
+from tests.projects import WITH_REPORTS, bytes_of_results, made, make_project, refreshed
 from tsds_pipeline.damage import HASHES, find_damage
 from tsds_pipeline.garbage import garbage
 from tsds_pipeline.graph import nodes, observe
@@ -73,3 +73,23 @@ def test_a_refresh_of_one_task_mends_what_it_needs(project):
     flip(project / "storage" / "sampled_subset" / "t1.parquet")
     assert "faiss_index|s1" in made(refreshed(project, task="t0"))
     assert made(refreshed(project)) == ["sampled_subset|t1"]
+
+
+def test_a_record_of_the_history_is_named_and_set_aside(tmp_path, caplog):
+    """Nothing could make it again, and nothing is decided by it."""
+    root = make_project(tmp_path / "project", sources=1, tasks=1, settings=WITH_REPORTS).root
+    refreshed(root, models=True)
+    (record,) = (root / "storage" / "selection_history" / "t0").glob("*.parquet")
+    raw = bytearray(record.read_bytes())
+    raw[4:12] = b"\xff" * 8
+    record.write_bytes(raw)
+    found = tsds("-p", root, "doctor")
+    assert found.exit_code == 1
+    assert f"{record} cannot be read: delete it" in found.stdout
+    with (root / "tsds.toml").open("a") as file:
+        file.write("\n[tasks.t0]\nseed = 7\n")
+    result = tsds("-p", root, "refresh")
+    assert result.exit_code == 0, result.output
+    assert f"{record}: cannot be read, so it was set aside" in caplog.text
+    assert not record.exists()
+    assert tsds("-p", root, "doctor").exit_code == 0

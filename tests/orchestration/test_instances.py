@@ -5,6 +5,7 @@ With PostgreSQL and a code server the same is run in tests/infra.
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -98,6 +99,19 @@ def test_an_instance_that_cannot_be_opened(root, home, monkeypatch):
         project_instance(project),
     ):
         pass
+
+
+@pytest.mark.parametrize("database", ["history/runs.db", "event_log.db", "schedules/schedules.db"])
+def test_a_database_that_is_damaged_is_told_with_the_remedy(root, tmp_path, database):
+    copy = shutil.copytree(root, tmp_path / "project")
+    (copy / ".dagster" / database).write_bytes(b"no database" * 1000)
+    result = tsds("-p", copy, "refresh")
+    assert result.exit_code == 1
+    assert "a database of Dagster is damaged" in result.stderr
+    assert "only the history of runs is lost" in result.stderr
+    assert "defect" not in result.stderr
+    (copy / ".dagster").rename(tmp_path / "aside")
+    assert tsds("-p", copy, "refresh").exit_code == 0
 
 
 def test_dev_does_not_run_beside_it(root, home, monkeypatch):

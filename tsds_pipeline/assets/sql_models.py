@@ -37,27 +37,8 @@ def model_assets(found: Models, automation: dg.AutomationCondition) -> list[dg.A
     )
     def sql_models(context: dg.AssetExecutionContext, project: ProjectResource) -> Iterator[Any]:
         """Makes the models that are asked for, each after those that it reads."""
-        observed = project.observe()
-        asked = {key.to_user_string() for key in context.selected_asset_keys}
-        checks = {(key.asset_key.to_user_string(), key.name) for key in context.selected_asset_check_keys}
-        failed: dict[str, Exception | None] = {}
-        with scratch(observed) as connection:
-            for model in observed.models.values():
-                if model.name not in asked:
-                    continue
-                if before := [name for name in model.reads if name in failed]:
-                    context.log.warning(f"{model.name} is left as it is: it needs {before[0]}")
-                    failed[model.name] = None
-                    continue
-                try:
-                    with Stage.of_node(model.name, observed, context) as stage:
-                        made, verdicts = make_model(connection, model, observed)
-                except Exception as error:
-                    context.log.error(f"{describe(model.name)}: {error}")
-                    failed[model.name] = error
-                    continue
-                results = [_result(one) for one in verdicts if (model.name, one.check.name) in checks]
-                yield _materialized(stage, model, made, results, context.run_id)
+        observed, failed = project.observe(), {}
+        yield from _made(context, observed, failed)
         write_warehouse(observed)
         errors = [error for error in failed.values() if error is not None]
         if len(errors) == 1:
@@ -66,6 +47,33 @@ def model_assets(found: Models, automation: dg.AutomationCondition) -> list[dg.A
             raise dg.Failure("; ".join(map(str, errors)))
 
     return [sql_models]
+
+
+def _made(
+    context: dg.AssetExecutionContext, observed: Observed, failed: dict[str, Exception | None]
+) -> Iterator[Any]:
+    """Make the models that are asked for; those that could not be made are then in ``failed``, with the reason."""
+    asked = {key.to_user_string() for key in context.selected_asset_keys}
+    checks = {(key.asset_key.to_user_string(), key.name) for key in context.selected_asset_check_keys}
+    with scratch(observed) as connection:
+        for model in observed.models.values():
+            if model.name not in asked:
+                continue
+            if before := [name for name in model.reads if name in failed]:
+                context.log.warning(f"{model.name} is left as it is: it needs {before[0]}")
+                failed[model.name] = None
+                continue
+            try:
+                with Stage.of_node(model.name, observed, context) as stage:
+                    made, verdicts = make_model(connection, model, observed)
+            except Exception as error:
+                context.log.error(f"{describe(model.name)}: {error}")
+                # Without what leads to the connection: where that lives on until Python ends, DuckDB complains.
+                error.__context__ = None
+                failed[model.name] = error.with_traceback(None)
+                continue
+            results = [_result(one) for one in verdicts if (model.name, one.check.name) in checks]
+            yield _materialized(stage, model, made, results, context.run_id)
 
 
 def _spec(model: Model, automation: dg.AutomationCondition) -> dg.AssetSpec:

@@ -37,11 +37,23 @@ def metrics(serve: str | None, output: Path | None) -> None:
 
     if serve is not None and output is not None:
         raise click.UsageError("--serve and --output exclude each other: leave out one")
-    found = registry(fetched_project().root)
+    root, unreadable = click.get_current_context().obj, None
+    try:
+        root = fetched_project().root
+    except TsdsError as error:
+        if serve is None and output is None:
+            raise
+        # Whoever watches has to hear of it: tsds_project_readable is 0.
+        unreadable = error
+    found = registry(root)
     if serve is not None:
+        if unreadable:
+            complain("warning", str(unreadable))
         _serve(serve, found)
     elif output is not None:
         write_to_textfile(str(output), found)
+        if unreadable:
+            raise unreadable
     else:
         sys.stdout.write(generate_latest(found).decode())
 

@@ -1,6 +1,6 @@
 """Looks at an installation and at a project for what is wrong, or soon will be, and says what to do about it.
 
-It changes nothing: no file is written, nothing is downloaded. What is stale or failed is said by ``status``.
+It changes nothing: no file is written, nothing is downloaded. What is stale is said by ``status``.
 """
 
 import json
@@ -21,6 +21,7 @@ from tsds_pipeline.doctor.project import (
     locks,
     models,
     object_storage,
+    results,
     torch,
 )
 from tsds_pipeline.errors import TsdsError
@@ -31,6 +32,7 @@ _OF_PROJECT = (
     torch,
     models,
     inputs,
+    results,
     alerts,
     permissions,
     memory,

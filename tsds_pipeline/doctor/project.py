@@ -51,7 +51,26 @@ def inputs(project: Project) -> Found:
     yield from ((PROBLEM, text, None) for text in problems)
     yield from ((WARNING, text, None) for text in hints)
     if not (problems or hints):
-        yield OK, f"{len(found.sources)} sources and {len(found.tasks)} tasks can be read", None
+        yield OK, f"the files of {len(found.sources)} sources and {len(found.tasks)} tasks are there", None
+
+
+def results(project: Project) -> Found:
+    from tsds_pipeline.graph import describe, observe
+    from tsds_pipeline.status import FAILED, FRESH, status
+
+    try:
+        found = status(observe(project))
+    except TsdsError as error:
+        yield WARNING, f"were not looked at ({error})", None
+        return
+    failed = [one for one in found if one.state == FAILED]
+    for one in failed[:NAMED]:
+        yield PROBLEM, f"{describe(one.node)} failed: {one.reasons[0]}", None
+    if len(failed) > NAMED:
+        yield PROBLEM, f"{len(failed) - NAMED} more failed", "`tsds status` lists them"
+    if not failed:
+        due = sum(one.state != FRESH for one in found)
+        yield OK, f"none failed; {due} of {len(found)} are stale or missing", None
 
 
 def alerts(project: Project) -> Found:
@@ -116,6 +135,7 @@ def leftovers(project: Project) -> Found:
 def damage(project: Project) -> Found:
     from tsds_pipeline.damage import find_damage
     from tsds_pipeline.graph import nodes, observe
+    from tsds_pipeline.stages.history import damaged_records
 
     try:
         found = list(nodes(observe(project)))
@@ -127,5 +147,12 @@ def damage(project: Project) -> Found:
         yield PROBLEM, problem, "`tsds refresh` makes it again"
     if len(damage) > NAMED:
         yield PROBLEM, f"{len(damage) - NAMED} more results are damaged", "`tsds refresh` makes them again"
-    if not damage:
+    records = damaged_records(project.storage)
+    for path in records[:NAMED]:
+        yield (
+            PROBLEM,
+            f"{path} cannot be read",
+            "delete it: only that version is lost to the history of its task",
+        )
+    if not (damage or records):
         yield OK, "every stored result is what was written", None

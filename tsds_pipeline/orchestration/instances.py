@@ -36,21 +36,35 @@ _NOT_CAPTURED = {
 def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of ``project``: the one that the environment names, else that in the project folder.
 
-    Raises :class:`TsdsError` for one of the environment that cannot be opened, and when the disk that it is on refuses.
+    Raises :class:`TsdsError` for one that cannot be opened, and when the disk that it is on refuses.
     """
     given = project.given_dagster_home()
     home = given or project.prepare_dagster_home()
     # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
     with told_of_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
-        if given is None:
-            make_files(home, _opened_once)
-        instance = held.enter_context(_opened(home) if given is None else _given(home))
-        if given is None:
-            # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
-            for database in home.rglob("*.db"):
-                held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
-            held.enter_context(kept_engines(instance))
-        yield instance
+        yield _given_or_own(home, held, given is None)
+
+
+def _given_or_own(home: Path, held: ExitStack, own: bool) -> dg.DagsterInstance:
+    """The instance in ``home``, open until ``held`` ends."""
+    if not own:
+        return held.enter_context(_given(home))
+    try:
+        make_files(home, _opened_once)
+        # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
+        for database in home.rglob("*.db"):
+            held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
+        instance = held.enter_context(_opened(home))
+        held.enter_context(kept_engines(instance))
+    except Exception as error:
+        # This class itself is what SQLite says of a file that is none of its own; others are of a disk or a lock.
+        if type(cause := getattr(error, "orig", error)) is not sqlite3.DatabaseError:
+            raise
+        raise TsdsError(
+            f"{home}: a database of Dagster is damaged ({cause}): move that folder away; only the history of runs is "
+            "lost"
+        ) from None
+    return instance
 
 
 def _opened(home: Path) -> dg.DagsterInstance:

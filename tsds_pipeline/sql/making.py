@@ -1,5 +1,6 @@
 """Making one model: its SELECT straight into a Parquet file, and its checks on that."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from tsds_pipeline.sql.lineage import sql_error
 from tsds_pipeline.sql.models import WARN, Check, Model
 from tsds_pipeline.sql.relations import file_literal, quoted
 from tsds_pipeline.sql.warehouse import add_view
+from tsds_pipeline.stages.history import FOLDER, damaged_records, set_records_aside
 from tsds_pipeline.storage import Artifact, Header, file_metadata, write_table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 ROWS_SHOWN = 10
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,28 @@ class Verdict:
 def make_model(
     connection: "DuckDBPyConnection", model: Model, observed: Observed
 ) -> tuple[Artifact, list[Verdict]]:
-    """Store the result of ``model`` as it comes out of what is stored now. TsdsError where that does not work."""
+    """Store the result of ``model`` as it comes out of what is stored now. TsdsError where that does not work.
+
+    Records of the history that cannot be read are set aside, and told of: nothing could make them again.
+    """
+    try:
+        return _make_model(connection, model, observed)
+    except TsdsError:
+        storage = observed.project.storage
+        damaged = damaged_records(storage) if FOLDER in model.reads else []
+        if not damaged:
+            raise
+        set_records_aside(damaged)
+        for path in damaged:
+            logger.warning(
+                "%s: cannot be read, so it was set aside: that version is lost to the history", path
+            )
+        return _make_model(connection, model, observed)
+
+
+def _make_model(
+    connection: "DuckDBPyConnection", model: Model, observed: Observed
+) -> tuple[Artifact, list[Verdict]]:
     if model.problem is not None or model.select is None:
         raise TsdsError(model.problem or f"{model.file.path}: cannot be made")
     # Before anything is read: what changes meanwhile makes it stale.

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from tsds_pipeline.damage import ASIDE
 from tsds_pipeline.storage import write_atomically
 
 FOLDER = "selection_history"
@@ -109,6 +110,17 @@ class History:
         """The files of the versions before ``version``: one that comes back after another is a new one."""
         paths = self._paths()
         return paths[:-1] if paths and paths[-1].stem.partition("-")[2] == version else paths
+
+
+def damaged_records(storage: Path) -> list[Path]:
+    """The files of versions, of all tasks, that cannot be read."""
+    return [path for path in sorted((storage / FOLDER).glob("*/*.parquet")) if _read(path) is None]
+
+
+def set_records_aside(paths: list[Path]) -> None:
+    """Rename damaged files of versions: what they told of is lost, and nothing else."""
+    for path in paths:
+        path.replace(path.with_name(path.name + ASIDE))
 
 
 def _number(path: Path) -> int:
