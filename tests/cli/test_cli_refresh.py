@@ -119,7 +119,7 @@ def test_ctrl_c_and_going_on(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.strip().startswith("error: interrupted; nothing that was complete is lost")
     assert not [path for path in tmp_path.rglob("*.attempt.json") if json.loads(path.read_text())["problem"]]
     result = tsds("-p", tmp_path, "refresh")

@@ -110,12 +110,13 @@ def tick(root, name):
     repository = definitions(str(root)).get_repository_def()
     with project_instance(Project.load(root)) as instance:
         register(instance, observe(Project.load(root)))
-        context = dg.build_schedule_context(
+        # Left to the collector, it would bring back, at its own time, an instance that is gone.
+        with dg.build_schedule_context(
             instance,
             repository_def=repository,
             resources={"project": ProjectResource(root=str(root))},
-        )
-        return repository.get_schedule_def(name).evaluate_tick(context)
+        ) as context:
+            return repository.get_schedule_def(name).evaluate_tick(context)
 
 
 def test_only_tasks_that_want_fresh_samples_get_them(project):

@@ -51,10 +51,10 @@ def _given_or_own(home: Path, held: ExitStack, own: bool) -> dg.DagsterInstance:
         return held.enter_context(_given(home))
     try:
         make_files(home, _opened_once)
+        instance = held.enter_context(_opened(home))
         # Dagster opens a connection a statement; while another is open, closing one does not checkpoint.
         for database in home.rglob("*.db"):
             held.enter_context(closing(sqlite3.connect(database))).execute("PRAGMA schema_version")
-        instance = held.enter_context(_opened(home))
         held.enter_context(kept_engines(instance))
     except Exception as error:
         # This class itself is what SQLite says of a file that is none of its own; others are of a disk or a lock.
