@@ -41,7 +41,7 @@ def told_of_disk(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # What SQLite says where it has no room for the index of its log.
-        unsure = any("disk I/O error" in str(one) for one in _chain(error))
+        unsure = any("disk I/O error" in str(one) for one in chain(error))
         there = next(place for place in (path, *path.parents) if place.exists())
         if out_of_space(error) or (unsure and shutil.disk_usage(there).free < _LITTLE):
             raise TsdsError(f"{path}: {NO_SPACE}") from None
@@ -61,13 +61,13 @@ def out_of_space(error: BaseException) -> bool:
     return any(
         getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         or any(words in str(one) for words in ("No space left on device", "database or disk is full"))
-        for one in _chain(error)
+        for one in chain(error)
     )
 
 
 def _refused(error: BaseException, path: Path) -> str | None:
     """In which words the system, or SQLite, refused to write ``path`` or what is beside or in it."""
-    for one in _chain(error):
+    for one in chain(error):
         beside = str(getattr(one, "filename", None) or "").startswith(str(path.parent))
         if beside and getattr(one, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
             return os.strerror(one.errno)
@@ -77,7 +77,7 @@ def _refused(error: BaseException, path: Path) -> str | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """``error`` and what led to it."""
     while error is not None:
         yield error

@@ -118,6 +118,20 @@ def test_what_nobody_expected(done, monkeypatch, error, status, message):
     assert ("Traceback" in tsds("-p", done, "refresh", TSDS_DEBUG="1").output) is (status == 1)
 
 
+def test_what_goes_wrong_while_ctrl_c_ends_it_is_no_news(done, monkeypatch):
+    def fail(*_, **__):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("the run could not be told of")
+
+    monkeypatch.setattr(refresh_module, "run_refresh", fail)
+    result = tsds("-p", done, "refresh")
+    assert result.exit_code == 130
+    assert "interrupted; nothing that was complete is lost" in result.stderr
+    assert "told of" not in result.stderr
+
+
 def test_a_reader_that_leaves(done_once):
     process = subprocess.Popen(
         [*TYPED, "-p", str(done_once), "show", "t0", "--query", "all"],

@@ -29,7 +29,7 @@ from tsds_pipeline.cli.show import show
 from tsds_pipeline.cli.sql import sql
 from tsds_pipeline.cli.status import status
 from tsds_pipeline.cli.terminal import complain, plain_streams
-from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.errors import TsdsError, chain
 from tsds_pipeline.logs import is_json, use_json_if_asked
 
 INTERRUPTED = (
@@ -54,18 +54,23 @@ class Commands(click.Group):
             _fail(f"{error.format_message().rstrip('.')}{where}", error.exit_code)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
-        except TsdsError as error:
-            _fail(str(error))
         except (click.Abort, KeyboardInterrupt):
             _fail(INTERRUPTED, 130)
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename is not None else ""
-            _fail(f"{place}{error.strerror or error}")
         except Exception as error:
-            _fail(
-                f"{type(error).__name__}: {error} (this is a defect of tsds; TSDS_DEBUG=1 shows where it happened)"
-            )
+            # What went wrong while Ctrl-C was ending it is no news.
+            if any(isinstance(one, KeyboardInterrupt) for one in chain(error)):
+                _fail(INTERRUPTED, 130)
+            _fail(_said(error))
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, TsdsError):
+        return str(error)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror or error}"
+    return f"{type(error).__name__}: {error} (this is a defect of tsds; TSDS_DEBUG=1 shows where it happened)"
 
 
 def _fail(message: str, status: int = 1) -> NoReturn:
