@@ -31,5 +31,9 @@ def find_damage(storage: Path, nodes: Iterable[str]) -> dict[str, str]:
 def set_aside(storage: Path, damage: dict[str, str]) -> None:
     """Rename the tables of damaged results, so that they count as missing and are made again."""
     for node in damage:
-        path = node_path(storage, node)
-        path.replace(path.with_name(path.name + ASIDE))
+        put_aside(node_path(storage, node))
+
+
+def put_aside(path: Path) -> None:
+    """Rename the file ``path``, which is damaged; `tsds gc` deletes it."""
+    path.replace(path.with_name(path.name + ASIDE))

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.orchestration.runs import materialized
 from tests.projects import (
     SETTINGS,
     append_records,
@@ -365,15 +366,7 @@ def test_a_sample_is_checked_against_the_queries_that_its_plan_has(project):
     artifact = read_artifact(path)
     write_artifact(path, Draft(artifact.frame, replace(artifact.header, version="other")))
     another_seed(project)
-    job = definitions(str(project)).resolve_implicit_global_asset_job_def()
-    with project_instance(Project.load(project)) as instance:
-        run = job.execute_in_process(
-            instance=instance,
-            partition_key="t0",
-            asset_selection=[dg.AssetKey("sampled_subset")],
-            raise_on_error=False,
-        )
-    assert not run.success
+    assert not materialized(Project.load(project), "sampled_subset", "t0").success
     assert "another version of query_examples[t0]" in status_of(project, "sampled_subset|t0").reasons[0]
 
 

@@ -17,9 +17,9 @@ import pytest
 from tests.fuzz import nasty
 
 MIB = 2**20
-# A process that reads one small file has some 130 MiB; a record of the default max_chars may have 16, and 256 of them
-# wait before they go to a file, sorted.
-MOST_MIB = 800
+# A process that reads one small file has some 130 MiB; a record of the default max_chars may have 16, and 256 MiB of
+# them wait before they go to a file, sorted.
+MOST_MIB = 700
 READER = """
 import json, sys
 from pathlib import Path

@@ -8,6 +8,7 @@ from dagster._core.remote_origin import (
 )
 
 from tsds_pipeline.definitions import definitions
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.resources import ProjectResource
 
 PLACE = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("somewhere"), "__repository__")
@@ -26,6 +27,18 @@ def evaluated(instance, root, defs, name, cursors):
         result = defs.resolve_sensor_def(name).evaluate_tick(context)
     cursors[name] = result.cursor
     return result
+
+
+def materialized(project, asset, partition):
+    """The run of one partition, as somebody asks for it in the UI; it may fail."""
+    job = definitions(str(project.root)).resolve_implicit_global_asset_job_def()
+    with project_instance(project) as instance:
+        return job.execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey(asset)],
+            raise_on_error=False,
+        )
 
 
 def a_run(instance, root, asset, partition, status, **tags):

@@ -11,8 +11,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from tests.orchestration.runs import materialized
 from tests.projects import WITH_REPORTS, append_records, clustered, make_project, records, refreshed
-from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import observe
 from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
@@ -130,14 +130,7 @@ def test_a_page_of_another_version_is_stale(project):
 def test_without_a_map_it_says_how_to_get_one(project):
     """As where somebody asks in the UI for the report of a task with report = false."""
     (project / "storage" / "pool_map.parquet").unlink()
-    job = definitions(str(project)).resolve_implicit_global_asset_job_def()
-    with project_instance(Project.load(project)) as instance:
-        done = job.execute_in_process(
-            instance=instance,
-            partition_key="t0",
-            asset_selection=[dg.AssetKey("selection_report")],
-            raise_on_error=False,
-        )
+    done = materialized(Project.load(project), "selection_report", "t0")
     (failure,) = [event for event in done.all_events if event.is_step_failure]
     assert failure.step_failure_data.error.cause.message.strip().endswith(
         "pool_map is not there yet: run `tsds refresh`, which makes it where a task has report = true"

@@ -37,15 +37,15 @@ def metrics(serve: str | None, output: Path | None) -> None:
 
     if serve is not None and output is not None:
         raise click.UsageError("--serve and --output exclude each other: leave out one")
-    root, unreadable = click.get_current_context().obj, None
+    unreadable = None
     try:
-        root = fetched_project().root
+        fetched_project()
     except TsdsError as error:
         if serve is None and output is None:
             raise
         # Whoever watches has to hear of it: tsds_project_readable is 0.
         unreadable = error
-    found = registry(root)
+    found = registry(click.get_current_context().obj)
     if serve is not None:
         if unreadable:
             complain("warning", str(unreadable))

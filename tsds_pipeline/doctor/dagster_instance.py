@@ -14,7 +14,7 @@ def dagster(project: Project) -> Found:
     if given is None and not (home / "dagster.yaml").is_file():
         yield OK, f"no instance yet: the first refresh makes {home}", None
         return
-    from tsds_pipeline.orchestration.instances import daemon_is_alive, project_instance
+    from tsds_pipeline.orchestration.instances import daemon_is_alive, move_away, project_instance
 
     try:
         for database in home.rglob("*.db") if given is None else ():
@@ -41,8 +41,7 @@ def dagster(project: Project) -> Found:
         raise
     except Exception as error:
         cause = str(error.__cause__ or error).strip().partition("\n")[0]
-        remedy = f"move {home} away: only the history of runs is lost"
-        yield PROBLEM, f"the instance in {home} cannot be opened ({cause})", remedy
+        yield PROBLEM, f"the instance in {home} cannot be opened ({cause})", move_away(home)
         return
     if old:
         yield (

@@ -42,13 +42,16 @@ def project_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     home = given or project.prepare_dagster_home()
     # Whatever enters the instance once more makes Dagster keep it at hand after its end; the second ends that too.
     with told_of_disk(home), _dagster_home(home), set_defs_state_storage(None), ExitStack() as held:
-        yield _given_or_own(home, held, given is None)
+        yield _own(home, held) if given is None else held.enter_context(_given(home))
 
 
-def _given_or_own(home: Path, held: ExitStack, own: bool) -> dg.DagsterInstance:
-    """The instance in ``home``, open until ``held`` ends."""
-    if not own:
-        return held.enter_context(_given(home))
+def move_away(home: Path) -> str:
+    """What to do about databases in ``home``, the project's own, that cannot be used."""
+    return f"move {home} away: only the history of runs is lost"
+
+
+def _own(home: Path, held: ExitStack) -> dg.DagsterInstance:
+    """The instance in ``home``, the project's own, open until ``held`` ends."""
     try:
         make_files(home, _opened_once)
         instance = held.enter_context(_opened(home))
@@ -60,10 +63,7 @@ def _given_or_own(home: Path, held: ExitStack, own: bool) -> dg.DagsterInstance:
         # This class itself is what SQLite says of a file that is none of its own; others are of a disk or a lock.
         if type(cause := getattr(error, "orig", error)) is not sqlite3.DatabaseError:
             raise
-        raise TsdsError(
-            f"{home}: a database of Dagster is damaged ({cause}): move that folder away; only the history of runs is "
-            "lost"
-        ) from None
+        raise TsdsError(f"{home}: a database of Dagster is damaged ({cause}): {move_away(home)}") from None
     return instance
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tsds_pipeline.damage import put_aside
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, current_versions, node_path, not_made, stored
 from tsds_pipeline.provenance import model_header
@@ -13,7 +14,8 @@ from tsds_pipeline.sql.lineage import sql_error
 from tsds_pipeline.sql.models import WARN, Check, Model
 from tsds_pipeline.sql.relations import file_literal, quoted
 from tsds_pipeline.sql.warehouse import add_view
-from tsds_pipeline.stages.history import FOLDER, damaged_records, set_records_aside
+from tsds_pipeline.stages.history import FOLDER as HISTORY
+from tsds_pipeline.stages.history import damaged_records
 from tsds_pipeline.storage import Artifact, Header, file_metadata, write_table
 
 if TYPE_CHECKING:
@@ -50,12 +52,11 @@ def make_model(
     try:
         return _make_model(connection, model, observed)
     except TsdsError:
-        storage = observed.project.storage
-        damaged = damaged_records(storage) if FOLDER in model.reads else []
+        damaged = damaged_records(observed.project.storage) if HISTORY in model.reads else []
         if not damaged:
             raise
-        set_records_aside(damaged)
         for path in damaged:
+            put_aside(path)
             logger.warning(
                 "%s: cannot be read, so it was set aside: that version is lost to the history", path
             )

@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 
-from tsds_pipeline.damage import ASIDE
 from tsds_pipeline.storage import write_atomically
 
 FOLDER = "selection_history"
@@ -115,12 +114,6 @@ class History:
 def damaged_records(storage: Path) -> list[Path]:
     """The files of versions, of all tasks, that cannot be read."""
     return [path for path in sorted((storage / FOLDER).glob("*/*.parquet")) if _read(path) is None]
-
-
-def set_records_aside(paths: list[Path]) -> None:
-    """Rename damaged files of versions: what they told of is lost, and nothing else."""
-    for path in paths:
-        path.replace(path.with_name(path.name + ASIDE))
 
 
 def _number(path: Path) -> int:

@@ -84,8 +84,8 @@ def solve_task(
                 solution = solve(pool, queries, alpha=settings.alpha, **options)
         except ValueError as error:
             raise TsdsError(
-                f"task {task}: {error}; the keys are in [selection] of tsds.toml, and in [tasks.{task}] for this task "
-                f"alone (size = {settings.size})"
+                f"task {task}: {error}; size, alpha and their like are set in [selection] of tsds.toml, or in "
+                f"[tasks.{task}] for it alone"
             ) from None
     found = [str(warning.message) for warning in caught]
     if settings.alpha == "auto" and size > _LARGE_SHARE * pool.examples:
