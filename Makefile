@@ -21,9 +21,14 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-ui test-infra test-long chromium postgresql lint lock lock-production audit clean
 
+# Where the environment says that no bytecode is to be kept, every process would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is never imported need not be compiled, which takes as long as to download and unpack it.
+INSTALL := $(PIP) install --no-compile $(PIP_ARGS) -c constraints.txt
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 INSTALLED_INFRA := $(VENV)/.installed-infra
@@ -35,7 +40,8 @@ APT = apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) 
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
 	@echo 'make test        install, then lint and run the tests (two processes)'
-	@echo 'make test-ui     the Dagster UI in a browser, and the real daemon (installs Chromium on Debian and Ubuntu)'
+	@echo 'make test-ui     what a user does: the commands of README.md, the Dagster UI in a browser, the real daemon'
+	@echo '                 (installs Chromium on Debian and Ubuntu)'
 	@echo 'make test-infra  what infra/ says, run without containers (installs PostgreSQL on Debian and Ubuntu)'
 	@echo 'make test-long   the tests that take minutes'
 	@echo 'make lint        ruff check and format'
@@ -50,10 +56,10 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
 
 test-ui: $(INSTALLED_TEST) chromium
-	$(BIN)/python -m pytest -m "ui and not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/ui -m "not long" $(PYTEST_ARGS)
 
 test-infra: $(INSTALLED_INFRA) postgresql
-	$(BIN)/python -m pytest -m infra $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/infra -m infra $(PYTEST_ARGS)
 
 test-long: $(INSTALLED_TEST)
 	TSDS_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
@@ -96,7 +102,7 @@ $(VENV)/.torch: constraints.txt | $(BIN)/pip
 	  fi; \
 	fi
 	@echo 'Installing torch'
-	@$(PIP) install $(PIP_ARGS) -c constraints.txt torch | $(BRIEFLY)
+	@$(INSTALL) torch | $(BRIEFLY)
 	@touch $@
 
 # Each is a whole: what has the packages of the tests has those of the pipeline.
@@ -104,17 +110,17 @@ NEEDED := pyproject.toml constraints.txt $(VENV)/.torch
 
 $(INSTALLED): $(NEEDED)
 	@echo 'Installing tsds-pipeline and what it needs: about 90 packages, a few minutes the first time'
-	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e . | $(BRIEFLY)
+	@$(INSTALL) -e . | $(BRIEFLY)
 	@touch $@
 
 $(INSTALLED_TEST): $(NEEDED)
 	@echo 'Installing tsds-pipeline, and what it and the tests need: a few minutes the first time'
-	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test]' | $(BRIEFLY)
+	@$(INSTALL) -e '.[test]' | $(BRIEFLY)
 	@touch $(INSTALLED) $@
 
 $(INSTALLED_INFRA): $(NEEDED)
 	@echo 'Installing tsds-pipeline, and what it, the tests and those of infra/ need: a few minutes the first time'
-	@$(PIP) install $(PIP_ARGS) -c constraints.txt -e '.[test-infra]' | $(BRIEFLY)
+	@$(INSTALL) -e '.[test-infra]' | $(BRIEFLY)
 	@touch $(INSTALLED) $(INSTALLED_TEST) $@
 
 # Everything that pyproject.toml allows, as new as it gets; torch stays what it is (edit its line by hand).

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from tsds_pipeline.cli import main
 
-TYPED = (sys.executable, "-c", "from tsds_pipeline.cli import main; main(prog_name='tsds')")
+TYPED = (str(Path(sys.executable).with_name("tsds")),)
 
 
 def tsds(*arguments: str | Path, **environment: str) -> Result:

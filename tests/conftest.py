@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 if TYPE_CHECKING:
     from tests.servers import Bucket, Hub, WebServer
@@ -60,6 +62,23 @@ def shared_data() -> Path:
     if not (folder / "sources").is_dir():
         pytest.skip(f"no example data in {folder} (set TSDS_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Dagster reads its hundred migration scripts again whenever it opens a database, which tests do all the time."""
+    read = {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        location = config.get_main_option("script_location")
+        if location not in read:
+            read[location] = original(config)
+        return read[location]
+
+    original = ScriptDirectory.from_config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
 
 
 @pytest.fixture(autouse=True)

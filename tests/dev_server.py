@@ -50,8 +50,7 @@ class DevServer:
     def runs(self) -> list[dict[str, Any]]:
         """All runs, the first one first, with the partition and the names of the assets that each makes."""
         query = """{runsOrError(limit: 500) {... on Runs {results {
-            runId status startTime endTime assetSelection {path} tags {key value}
-            stepStats {stepKey startTime endTime}}}}}"""
+            runId status startTime endTime assetSelection {path} tags {key value}}}}}"""
         found = reversed(self.ask(query)["runsOrError"]["results"])
         return [
             run
@@ -105,9 +104,9 @@ class DevServer:
 
     def is_at_rest(self) -> bool:
         """Whether everything is fresh and nothing is running."""
-        busy = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"} & {
-            r["status"] for r in self.runs()
-        }
+        query = """{runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}) {
+            ... on Runs {results {runId}}}}"""
+        busy = self.ask(query)["runsOrError"]["results"]
         return not busy and {n.state for n in status(observe(Project.load(self.root)))} == {"fresh"}
 
     def made_after(self, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,7 +119,7 @@ class DevServer:
         until = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < until, f"waited {seconds} s for {what}"
-            time.sleep(0.5)
+            time.sleep(1)
         return found
 
 

@@ -1,6 +1,10 @@
 """Small projects with precomputed vectors, for tests that are not about encoding."""
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from tsds_pipeline.graph import is_model, node_path
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.refresh import Refresh, Step
 from tsds_pipeline.project import Project
 from tsds_pipeline.storage import Draft, read_artifact, write_artifact
@@ -78,9 +83,24 @@ def make_project(
 
 def refreshed(root: Path, *, models: bool = False, **wanted: str) -> list[Step]:
     """Bring the project in ``root`` up to date, its SQL models only where they count (seconds); its steps."""
-    work = Refresh(Project.load(root), **wanted)
+    project = Project.load(root)
+    if not project.given_dagster_home() and not project.dagster_home.exists():
+        shutil.copytree(_new_instance(), project.dagster_home)
+    work = Refresh(project, **wanted)
     work.nodes = [node for node in work.nodes if models or not is_model(node)]
     return list(work.steps())
+
+
+@functools.cache
+def _new_instance() -> Path:
+    """The files of a Dagster instance in which nothing was done yet, which take half a second to make."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    (Path(folder.name) / "tsds.toml").touch()
+    project = Project.load(folder.name)
+    with project_instance(project):
+        pass
+    return project.dagster_home
 
 
 def made(steps: Sequence[Step]) -> list[str]:

@@ -1,5 +1,6 @@
 """Requests that are tried again because that can help, and others that are not, with real servers that fail."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
 
 import pytest
@@ -27,7 +28,7 @@ def _no_memory_of_failures(monkeypatch):
 
 
 @pytest.fixture
-def s3(web: WebServer, monkeypatch) -> WebServer:
+def s3(web: WebServer, monkeypatch) -> Iterator[WebServer]:
     """The web server, as an S3 server that the environment names."""
     for name, value in {
         "ACCESS_KEY_ID": "a",
@@ -39,8 +40,10 @@ def s3(web: WebServer, monkeypatch) -> WebServer:
     monkeypatch.setenv("AWS_ENDPOINT_URL", web.address("").rstrip("/"))
     from s3fs import S3FileSystem
 
+    # One that is kept goes on asking the server that the environment named when it was made.
     S3FileSystem.clear_instance_cache()
-    return web
+    yield web
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=["web", "s3", "hub"])

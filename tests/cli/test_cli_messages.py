@@ -1,6 +1,8 @@
 """Help, versions, and how everything that goes wrong is said."""
 
+import re
 import subprocess
+import sys
 
 import pytest
 
@@ -142,6 +144,23 @@ def test_a_reader_that_leaves(done_once):
     process.stdout.close()
     assert process.stderr.read() == ""
     process.wait(60)
+
+
+THREAD = "threading.Thread(target=lambda: time.sleep(0.5) or print('a thread')).start()"
+
+
+@pytest.mark.parametrize(("beside", "more"), [("", ""), (THREAD, "a thread\n")])
+def test_a_process_ends_when_all_is_done(beside, more):
+    code = f"""
+import atexit, threading, time
+from tsds_pipeline.cli.process import run
+atexit.register(print, "the end")
+{beside}
+run()
+"""
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(rf"tsds \S+\n{more}the end\n", done.stdout)
 
 
 def test_a_terminal_that_knows_no_blocks(done_once):

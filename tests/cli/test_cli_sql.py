@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -123,7 +124,7 @@ def test_duckdb_is_imported_by_nobody_who_asks_for_help():
     done = typed("sql", "--help")
     assert done.returncode == 0
     subprocess.run(
-        [TYPED[0], "-c", code + "assert not {'duckdb', 'polars'} & set(sys.modules)"],
+        [sys.executable, "-c", code + "assert not {'duckdb', 'polars'} & set(sys.modules)"],
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -163,7 +163,7 @@ PAGE = (INFRA / "README.md").read_text("utf-8")
 
 def test_every_command_of_the_page_is_run_or_is_docker_s():
     """Those of the language sh run in test_stack.py."""
-    assert set(re.findall(r"^```(\w*)$", PAGE, re.MULTILINE)) == {"", "sh", "bash"}
+    assert set(re.findall(r"^```(\w*)$", PAGE, re.MULTILINE)) == {"", "bash", "cron", "sh"}
     ours = [line.split("#")[0].strip() for line in commands_of(PAGE, "bash")]
     prefix = "docker compose -f infra/compose.yaml --env-file infra/.env "
     assert ours[1].startswith("cp infra/env.example infra/.env")

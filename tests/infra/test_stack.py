@@ -20,7 +20,8 @@ from tests.projects import SETTINGS, append_records, clustered, make_project, re
 from tsds_pipeline.graph import stored
 
 pytestmark = pytest.mark.infra
-FASTER = "\n[dagster]\ninterval = 5\n"
+# The daemon looks every five seconds; what is not due by a moment waits for its next look.
+FASTER = "\n[dagster]\ninterval = 4\n"
 WAVE = 480
 """Seconds that a wave may take at most: each of its runs is a process that has to start."""
 OF_TASK = [
@@ -135,7 +136,7 @@ def test_what_is_lost_with_the_code_server_is_made_again(running):
     assert [run["status"] for run in runs if run["runId"] == lost] == ["FAILURE"]
     again = made(running, [run for run in runs if run["runId"] != lost])
     kept = running.web.made_in([run for run in runs if run["runId"] == lost])
-    assert {*again, *kept} == {*OF_TASK}
+    assert Counter(kept) + again == Counter(OF_TASK), "what the lost run had made already is not made again"
 
 
 def test_a_refresh_without_a_daemon_leaves_nothing_to_it(running):
@@ -174,6 +175,8 @@ def test_a_backup_brings_back_results_and_history(running, tmp_path):
     assert done.returncode == 0, done.stderr
     ids = running.postgres.ask("SELECT run_id FROM runs ORDER BY id", "tsds_restored")
     assert ids == [run["runId"] for run in before]
+    # Its daemon told of itself just before the backup: a refresh would wait two minutes to see whether it lives.
+    running.postgres.ask("DELETE FROM daemon_heartbeats", "tsds_restored")
     # Commands on what came back work in the instance that came back, and find everything made.
     assert running.run("tsds refresh", **new).returncode == 0
     assert running.postgres.ask("SELECT count(*) FROM runs", "tsds_restored") == [str(len(before))]

@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.projects import append_records, clustered, records, write_records
 
-S, T = 3, 4
+S, T = 3, 3
 SOURCES = tuple(f"s{i}" for i in range(S))
 TASKS = tuple(f"t{i}" for i in range(T))
 
@@ -148,7 +148,7 @@ def new_task(root: Path) -> None:
 
 
 def lost_task(root: Path) -> None:
-    shutil.rmtree(root / "tasks" / "t3")
+    shutil.rmtree(root / "tasks" / TASKS[-1])
 
 
 REST = SOURCES[:-1]

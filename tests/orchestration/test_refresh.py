@@ -86,8 +86,9 @@ def whole_task(task):
 
 
 def assert_all_fresh(root):
-    assert [n.node for n in status(observe(Project.load(root))) if n.state != "fresh"] == []
+    """Also of SQL models, which are made here, and of nothing else."""
     assert made(refreshed(root, models=True)) == []
+    assert [n.node for n in status(observe(Project.load(root))) if n.state != "fresh"] == []
 
 
 def test_nothing_to_do(project):
@@ -106,25 +107,25 @@ def test_nothing_to_do(project):
 def test_a_query_set_reaches_its_task_alone(project):
     untouched = bytes_of(project, "exports/t1", "storage/query_neighbors/s0/t1.parquet")
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(8, 500)[3:5]))
-    assert made(refreshed(project, models=True)) == whole_task("t0")
+    assert made(refreshed(project)) == whole_task("t0")
     assert bytes_of(project, "exports/t1", "storage/query_neighbors/s0/t1.parquet") == untouched
     assert_all_fresh(project)
 
 
 def test_the_settings_of_one_task(project):
     set_settings(project, tasks__t1__alpha=0.3)
-    assert made(refreshed(project, models=True)) == of_task("t1", "selection_probabilities", "sampled_subset")
+    assert made(refreshed(project)) == of_task("t1", "selection_probabilities", "sampled_subset")
     set_settings(project, tasks__t1__alpha=0.3, tasks__t0__seed=5)
-    assert made(refreshed(project, models=True)) == of_task("t0", "sampled_subset")
+    assert made(refreshed(project)) == of_task("t0", "sampled_subset")
     set_settings(project, tasks__t1__alpha=0.3, tasks__t0__size=5)
-    assert made(refreshed(project, models=True)) == of_task("t0", "sampled_subset")
+    assert made(refreshed(project)) == of_task("t0", "sampled_subset")
     assert len(load_selection(project, "t0")) == 5
     assert_all_fresh(project)
 
 
 def test_a_size_that_alpha_follows_solves_again(project):
     set_settings(project, alpha='"auto"')
-    assert made(refreshed(project, models=True)) == [
+    assert made(refreshed(project)) == [
         n for t in ("t0", "t1") for n in of_task(t, "selection_probabilities", "sampled_subset")
     ]
     set_settings(project, alpha='"auto"', size=20)
@@ -146,22 +147,22 @@ def test_an_append_reaches_other_sources_only_through_near_duplicates(project):
     lone = np.zeros((1, 12), np.float32)
     lone[0, 0] = 1
     append_records(project / "sources" / "s1.jsonl", records("lone", lone))
-    assert made(refreshed(project, models=True)) == appended("s1", far=[])
+    assert made(refreshed(project)) == appended("s1", far=[])
     twin = clustered(40, 10)[:1] + np.float32(0.002)
     append_records(project / "sources" / "s1.jsonl", records("twin", twin))
-    assert made(refreshed(project, models=True)) == appended("s1", far=["s0"])
+    assert made(refreshed(project)) == appended("s1", far=["s0"])
     assert_all_fresh(project)
 
 
 def test_sources_come_and_go(project):
     extra = np.eye(12, dtype=np.float32)[3:6]
     write_records(project / "sources" / "s9.jsonl", records("s9", extra))
-    steps = made(refreshed(project, models=True))
+    steps = made(refreshed(project))
     expected = 3 + (S + 1) + 1 + T * (1 + 2)
     assert len(steps) == len(set(steps)) == expected
     assert_all_fresh(project)
     (project / "sources" / "s9.jsonl").unlink()
-    steps = made(refreshed(project, models=True))
+    steps = made(refreshed(project))
     # Its neighbours are gone from every task: densities, the pool, probabilities and samples, nothing else.
     assert len(steps) == len(set(steps)) == S + 1 + 2 * T
     assert not [step for step in steps if step.startswith("query_neighbors")]
@@ -174,7 +175,7 @@ def test_other_fields_reach_the_sample(project):
     """A corrected label changes no vector, but it has to be in the training data."""
     path = project / "sources" / "s0.jsonl"
     path.write_text(path.read_text().replace('"label": "l1"', '"label": "mended"'))
-    refreshed(project, models=True)
+    refreshed(project)
     labels = pl.concat([load_selection(project, task).filter(source="s0") for task in ("t0", "t1")])["label"]
     assert "mended" in labels.to_list()
     assert "l1" not in labels.to_list()
@@ -204,7 +205,7 @@ def test_a_task_takes_only_its_sources(project):
 
 def test_a_task_that_takes_more_sources_again_gets_all_of_them(project, finished):
     set_settings(project, tasks__t0__sources='["s1"]')
-    made(refreshed(project, models=True))
+    made(refreshed(project))
     set_settings(project)
     made(refreshed(project, models=True))
     found, expected = (bytes_of(root, "exports/t0", "storage/sampled_subset") for root in (project, finished))
@@ -217,7 +218,7 @@ def test_lost_exports_are_made_again(project):
     assert [n.state for n in status(observe(Project.load(project))) if n.node.startswith("sampled")] == [
         "stale"
     ] * T
-    assert made(refreshed(project, models=True)) == ["sampled_subset|t0", "sampled_subset|t1"]
+    assert made(refreshed(project)) == ["sampled_subset|t0", "sampled_subset|t1"]
     assert bytes_of(project, "exports") == before
     (project / "exports" / "t1" / "epoch-0.jsonl").unlink()
     with (project / "exports" / "t0" / "epoch-0.jsonl").open("a") as file:
@@ -302,13 +303,13 @@ def test_an_embedding_that_fails_holds_back_its_source_only(project, monkeypatch
     monkeypatch.setattr("tsds_pipeline.assets.stage.embed", out_of_memory)
     append_records(project / "sources" / "s1.jsonl", records("new", clustered(5, 300)))
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 301)))
-    failed = [step for step in refreshed(project, models=True) if step.outcome in ("failed", "waiting")]
+    failed = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
     assert [(step.node, step.reasons) for step in failed] == [
         ("candidate_embeddings|s1", ("RuntimeError: out of memory",))
     ]
     assert set(load_selection(project, "t0")["source"]) == {"s0", "s1", "s2"}
     monkeypatch.undo()
-    made(refreshed(project, models=True))
+    made(refreshed(project))
     assert_all_fresh(project)
 
 
@@ -355,12 +356,12 @@ def test_single_nodes_do_not_mix_versions(project):
     assert corpus is None
     assert "was made from another version of candidate_corpus[s0]" in sample
     path.write_text(good)
-    made(refreshed(project, models=True))
+    made(refreshed(project))
     (project / "tsds.toml").write_text(SETTINGS.replace("kernel_radius = 0.1", "kernel_radius = 0.6"))
     densities, pool = run_alone(project, "kde_densities|s0", "pool_summary")
     assert densities is None
     assert "was made from another version of pool_settings" in pool
-    made(refreshed(project, models=True))
+    made(refreshed(project))
     assert_all_fresh(project)
 
 
@@ -391,22 +392,22 @@ def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):
     path = project / "sources" / "s1.jsonl"
     good = path.read_text()
     path.write_text("{broken\n" * 30 + good)
-    steps = {step.node: step for step in refreshed(project, models=True)}
+    steps = {step.node: step for step in refreshed(project)}
     assert steps.pop("quarantine_reasons").outcome == "made"
     assert steps.pop("asset_costs").outcome in ("made", "fresh")
     failed = [step for step in steps.values() if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in failed] == [("candidate_corpus|s1", "failed")]
     assert "max_quarantined" in failed[0].reasons[0]
     assert bytes_of(project, "exports", "storage/sampled_subset") == before
-    again = [step for step in refreshed(project, models=True) if step.outcome != "fresh"]
+    again = [step for step in refreshed(project) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in again] == [("candidate_corpus|s1", "failed")], "still told"
     assert len(pl.read_parquet(project / "storage" / "quarantine" / "s1.parquet")) == 30
     # What is drawn meanwhile says which file its records really came from.
     set_settings(project, seed=1)
-    refreshed(project, models=True)
+    refreshed(project)
     manifest = json.loads((project / "exports" / "t0" / "manifest.json").read_text())
     path.write_text(good)
-    assert made(refreshed(project, models=True)) == ["candidate_corpus|s1"]
+    assert made(refreshed(project)) == ["candidate_corpus|s1"]
     assert manifest["inputs"]["source_files|s1"] == observe(Project.load(project)).versions["source_files|s1"]
     assert_all_fresh(project)
 
@@ -425,14 +426,14 @@ def test_a_broken_query_set_stops_its_own_task_only(project):
     path = project / "tasks" / "t0" / "query.jsonl"
     good = path.read_text()
     path.write_text(good + "{broken\n")
-    steps = [step for step in refreshed(project, models=True) if step.outcome != "fresh"]
+    steps = [step for step in refreshed(project) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in steps] == [("query_examples|t0", "failed")]
     assert "query.jsonl:8" in steps[0].reasons[0]
     found = {n.node: n for n in status(observe(Project.load(project)))}
     assert found["query_examples|t0"].state == "failed"
     assert "its last result stays in use" in found["query_examples|t0"].reasons[0]
     path.write_text(good)
-    assert made(refreshed(project, models=True)) == ["query_examples|t0"]
+    assert made(refreshed(project)) == ["query_examples|t0"]
     assert_all_fresh(project)
 
 
@@ -462,7 +463,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order(project, tmp_path
 
 def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     set_settings(project, alpha=0.9, tasks__t0__size=110)
-    steps = {step.node: step for step in refreshed(project, models=True)}
+    steps = {step.node: step for step in refreshed(project)}
     assert steps["sampled_subset|t0"].outcome == "failed"
     assert steps["sampled_subset|t1"].outcome == "made"
     message = steps["sampled_subset|t0"].reasons[0]
@@ -470,10 +471,10 @@ def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     assert int(found[1]) < 110
     text = (project / "tsds.toml").read_text()
     (project / "tsds.toml").write_text(text.replace("[tasks.t0]", f"[tasks.t0]\nalpha = {found[2]}"))
-    made(refreshed(project, models=True))
+    made(refreshed(project))
     assert len(load_selection(project, "t0")) == 110
     set_settings(project, tasks__t0__size=5000)
-    failed = [step for step in refreshed(project, models=True) if step.outcome == "failed"]
+    failed = [step for step in refreshed(project) if step.outcome == "failed"]
     assert [step.node for step in failed] == ["sampled_subset|t0"]
     assert "there are no more" in failed[0].reasons[0]
     set_settings(project, alpha='"auto"', tasks__t0__size=5000)

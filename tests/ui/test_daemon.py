@@ -75,10 +75,13 @@ def test_ten_tasks_in_one_backfill_respect_the_limits(ten_tasks):
     runs = ten_tasks.made_after(before)
     assert ten_tasks.materialized(runs) == nodes_of(ten_tasks.root, *tasks)
     assert overlap([(run["startTime"], run["endTime"]) for run in runs]) <= limit
+    query = (
+        """query ($id: ID!) {runOrError(runId: $id) {... on Run {stepStats {stepKey startTime endTime}}}}"""
+    )
     encoding = sorted(
         (step["startTime"], step["endTime"])
         for run in runs
-        for step in run["stepStats"]
+        for step in ten_tasks.ask(query, id=run["runId"])["runOrError"]["stepStats"]
         if step["stepKey"] == "query_embeddings"
     )
     assert len(encoding) == len(tasks)

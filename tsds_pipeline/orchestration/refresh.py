@@ -269,13 +269,19 @@ class _Runner:
         run: dg.DagsterRun | None = None,
         many: Callable[[], bool] | None = None,
     ):
-        from tsds_pipeline.definitions import definitions
-
         self._instance, self._observed = instance, observed
         self._refresh = uuid.uuid4().hex[:12]
-        self._defs = definitions(str(observed.project.root))
-        self._job = self._defs.resolve_implicit_global_asset_job_def()
         self._ending, self._given, self._many = ending, run, many
+
+    @cached_property
+    def _defs(self) -> dg.Definitions:
+        from tsds_pipeline.definitions import definitions
+
+        return definitions(str(self._observed.project.root))
+
+    @cached_property
+    def _job(self) -> dg.JobDefinition:
+        return self._defs.resolve_implicit_global_asset_job_def()
 
     @cached_property
     def _wave(self) -> Wave | None:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.projects import clustered
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
 ELSEWHERE = {
     "make demo": "its recipe is `tsds demo`, see tests/cli/test_cli_demo.py",
     "tsds dev": "runs until it is stopped, see tests/cli/test_cli_dev.py",
@@ -90,10 +91,9 @@ def test_the_code(commands_run, monkeypatch, tmp_path):
 
 
 def test_every_local_link_leads_somewhere():
-    root = Path(__file__).resolve().parent.parent
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
-    assert [link for link in links if not (root / link).exists()] == []
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_what_is_run_elsewhere_is_in_the_readme():
