@@ -67,7 +67,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def migrations_read_once() -> Iterator[None]:
     """Dagster reads its hundred migration scripts again whenever it opens a database, which tests do all the time."""
-    read = {}
+    original, read = ScriptDirectory.from_config, {}
 
     def from_config(config: Config) -> ScriptDirectory:
         location = config.get_main_option("script_location")
@@ -75,7 +75,6 @@ def migrations_read_once() -> Iterator[None]:
             read[location] = original(config)
         return read[location]
 
-    original = ScriptDirectory.from_config
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)
         yield
