@@ -36,9 +36,20 @@ def test_a_line_now_and_then(clock):
 def test_no_time_is_left_at_the_end(clock):
     lines = []
     with progress_bar("source a", lines.append) as show:
+        show(1, 10)
         clock[0] += 20
-        show(10, 10)
-    assert lines == ["source a: 10 of 10 (0/s)"] or lines == ["source a: 10 of 10 (1/s)"]
+        show(11, 11)
+    assert lines == ["source a: 11 of 11 (0.5/s)"]
+
+
+def test_what_it_takes_to_begin_is_not_counted(clock):
+    lines = []
+    with progress_bar("source a", lines.append) as show:
+        clock[0] += 15
+        show(10, 100)
+        clock[0] += 10
+        show(50, 100)
+    assert lines == ["source a: 10 of 100", "source a: 50 of 100 (4.0/s, about 12s left)"]
 
 
 def test_nothing_to_do_shows_nothing(monkeypatch):

@@ -31,18 +31,19 @@ def progress_bar(description: str, log: Callable[[str], None]) -> Iterator[Progr
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f}/s"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         # What was done is said when a step ends; a bar for each of many partitions would only pile up.
         transient=True,
     )
-    task = bar.add_task(description, total=None, rate=0.0)
-    started = time.monotonic()
+    task = bar.add_task(description, total=None, rate="")
+    rate = _Rate()
 
     def show(done: int, total: int) -> None:
         bar.start()
-        bar.update(task, completed=done, total=total, rate=_rate(done, started))
+        now = rate(done)
+        bar.update(task, completed=done, total=total, rate="" if now is None else _per_second(now))
 
     try:
         yield show
@@ -51,16 +52,19 @@ def progress_bar(description: str, log: Callable[[str], None]) -> Iterator[Progr
 
 
 def _lines(description: str, log: Callable[[str], None]) -> Progress:
-    started = written = time.monotonic()
+    written = time.monotonic()
+    rate = _Rate()
 
     def show(done: int, total: int) -> None:
         nonlocal written
+        now = rate(done)
         if time.monotonic() - written < SECONDS_BETWEEN_LINES:
             return
         written = time.monotonic()
-        rate = _rate(done, started)
-        left = f", about {_duration((total - done) / rate)} left" if 0 < done < total else ""
-        line = f"{description}: {done:,} of {total:,} ({rate:.0f}/s{left})"
+        left = f", about {_duration((total - done) / now)} left" if now and done < total else ""
+        line = f"{description}: {done:,} of {total:,}" + (
+            "" if now is None else f" ({_per_second(now)}{left})"
+        )
         log(line)
         if not is_json():
             print(line, file=sys.stderr, flush=True)
@@ -68,8 +72,22 @@ def _lines(description: str, log: Callable[[str], None]) -> Progress:
     return show
 
 
-def _rate(done: int, started: float) -> float:
-    return done / max(time.monotonic() - started, 1e-9)
+class _Rate:
+    """How much is done in a second since the first call, or None: what came before it was loading a model."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, done: int) -> float | None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        since, before = self._first
+        return (done - before) / (now - since) if done > before and now > since else None
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def _duration(seconds: float) -> str:
