@@ -140,14 +140,7 @@ def densities(root: Path) -> dict[str, pl.DataFrame]:
 def refresh(root: Path) -> tuple[int, float]:
     """(partitions made, seconds) of `tsds refresh`."""
     started = time.perf_counter()
-    command = [
-        sys.executable,
-        "-c",
-        "from tsds_pipeline.cli.process import run; run()",
-        "-p",
-        str(root),
-        "refresh",
-    ]
+    command = [Path(sys.executable).with_name("tsds"), "-p", root, "refresh"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - started
     return int(re.findall(r"^(\d+) made, ", done.stdout, re.MULTILINE)[-1]), seconds

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from tsds_pipeline.cli import main
 
-TYPED = (str(Path(sys.executable).with_name("tsds")),)
+TYPED = str(Path(sys.executable).with_name("tsds"))
 
 
 def tsds(*arguments: str | Path, **environment: str) -> Result:
@@ -31,7 +31,7 @@ def imported_by(*arguments: str | Path) -> set[str]:
 
 def typed(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
     """The command in a process of its own."""
-    command = [*TYPED, *map(str, arguments)]
+    command = [TYPED, *map(str, arguments)]
     return subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=600, check=False
     )

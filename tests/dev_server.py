@@ -129,7 +129,7 @@ def dev_server(root: Path, *options: str) -> Iterator[DevServer]:
     # A pipe that nobody reads would fill up and stop whoever writes.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [*TYPED, "-p", str(root), "dev", "--port", "0", *options],
+            [TYPED, "-p", str(root), "dev", "--port", "0", *options],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -250,7 +250,7 @@ def test_bad_records_and_unreadable_files_are_told_apart(project):
     path = project / "sources" / "s0.jsonl"
     good = path.read_text()
     path.write_text("{broken\n" * 10 + good)
-    (step,) = [step for step in refreshed(project) if step.outcome != "fresh" and not is_model(step.node)]
+    (step,) = [step for step in refreshed(project) if step.outcome != "fresh"]
     assert (step.node, step.outcome) == ("candidate_corpus|s0", "failed")
     assert last_result(project, "candidate_corpus|s0", "readable").passed
     few = last_result(project, "candidate_corpus|s0", "few_bad_records")
@@ -259,7 +259,7 @@ def test_bad_records_and_unreadable_files_are_told_apart(project):
     assert "10 of 40 records (25.0%) cannot be used" in few.description
 
     path.rename(path.with_suffix(".parquet"))
-    (step,) = [step for step in refreshed(project) if step.outcome != "fresh" and not is_model(step.node)]
+    (step,) = [step for step in refreshed(project) if step.outcome != "fresh"]
     assert (step.node, step.outcome) == ("candidate_corpus|s0", "failed")
     readable = last_result(project, "candidate_corpus|s0", "readable")
     few = last_result(project, "candidate_corpus|s0", "few_bad_records")

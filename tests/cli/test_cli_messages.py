@@ -136,7 +136,7 @@ def test_what_goes_wrong_while_ctrl_c_ends_it_is_no_news(done, monkeypatch):
 
 def test_a_reader_that_leaves(done_once):
     process = subprocess.Popen(
-        [*TYPED, "-p", str(done_once), "show", "t0", "--query", "all"],
+        [TYPED, "-p", str(done_once), "show", "t0", "--query", "all"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -105,7 +105,7 @@ def test_a_file_is_replaced_at_once(done_once, tmp_path):
 
 def test_a_server_looks_anew_each_time(done):
     process = subprocess.Popen(
-        [*TYPED, "-p", str(done), "metrics", "--serve", "127.0.0.1:0"],
+        [TYPED, "-p", str(done), "metrics", "--serve", "127.0.0.1:0"],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -108,7 +108,7 @@ def test_one_at_a_time(done):
 def test_ctrl_c_and_going_on(tmp_path):
     make_project(tmp_path, sources=2, tasks=1, n=20)
     process = subprocess.Popen(
-        [*TYPED, "-p", str(tmp_path), "refresh"],
+        [TYPED, "-p", str(tmp_path), "refresh"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

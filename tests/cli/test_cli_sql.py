@@ -71,14 +71,14 @@ def test_csv_and_json(done_once):
 
 
 def test_a_query_is_read_from_a_pipe(done_once):
-    command = [*TYPED, "-p", str(done_once), "sql", "--format", "csv"]
+    command = [TYPED, "-p", str(done_once), "sql", "--format", "csv"]
     text = "SELECT 1 AS a;\n-- and\nSELECT 'ü' AS b;"
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     assert done.stdout == "a\n1\nb\nü\n"
 
 
 def test_whoever_reads_may_stop(done_once):
-    command = [*TYPED, "-p", str(done_once), "sql", "--format", "csv", "FROM range(1000000)"]
+    command = [TYPED, "-p", str(done_once), "sql", "--format", "csv", "FROM range(1000000)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "range\n"
         process.stdout.close()
@@ -140,7 +140,7 @@ class Terminal:
                 signal.SIGINT, signal.SIG_DFL
             )  # whoever runs the tests in the background ignores it
             os.environ |= {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "80", "LINES": "24"}
-            os.execv(TYPED[0], [*TYPED, "-p", str(root), "sql"])
+            os.execv(TYPED, [TYPED, "-p", str(root), "sql"])
         self.process = pid
         self.seen = ""
 
