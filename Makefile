@@ -39,7 +39,7 @@ APT = apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) 
 
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
-	@echo 'make test        install, then lint and run the tests (two processes)'
+	@echo 'make test        install, then lint and run the tests (three processes, of which some wait)'
 	@echo 'make test-ui     what a user does: the commands of README.md, the Dagster UI in a browser, the real daemon'
 	@echo '                 (installs Chromium on Debian and Ubuntu)'
 	@echo 'make test-infra  what infra/ says, run without containers (installs PostgreSQL on Debian and Ubuntu)'
@@ -53,7 +53,7 @@ demo: $(INSTALLED)
 	$(BIN)/tsds demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
 
 test-ui: $(INSTALLED_TEST) chromium
 	$(BIN)/python -m pytest tests/ui -m "not long" $(PYTEST_ARGS)

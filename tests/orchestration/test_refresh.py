@@ -392,14 +392,14 @@ def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):
     path = project / "sources" / "s1.jsonl"
     good = path.read_text()
     path.write_text("{broken\n" * 30 + good)
-    steps = {step.node: step for step in refreshed(project)}
+    steps = {step.node: step for step in refreshed(project, models=True)}
     assert steps.pop("quarantine_reasons").outcome == "made"
     assert steps.pop("asset_costs").outcome in ("made", "fresh")
     failed = [step for step in steps.values() if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in failed] == [("candidate_corpus|s1", "failed")]
     assert "max_quarantined" in failed[0].reasons[0]
     assert bytes_of(project, "exports", "storage/sampled_subset") == before
-    again = [step for step in refreshed(project) if step.outcome != "fresh"]
+    again = [step for step in refreshed(project, models=True) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in again] == [("candidate_corpus|s1", "failed")], "still told"
     assert len(pl.read_parquet(project / "storage" / "quarantine" / "s1.parquet")) == 30
     # What is drawn meanwhile says which file its records really came from.
