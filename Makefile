@@ -56,7 +56,7 @@ test: lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
 
 test-ui: $(INSTALLED_TEST) chromium
-	$(BIN)/python -m pytest tests/ui -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/ui -n 2 --dist loadgroup -m "not long" $(PYTEST_ARGS)
 
 test-infra: $(INSTALLED_INFRA) postgresql
 	$(BIN)/python -m pytest tests/infra -m infra $(PYTEST_ARGS)
