@@ -19,7 +19,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ui test-infra test-long chromium postgresql lint lock lock-production audit clean
+.PHONY: help demo test test-readme test-ui test-infra test-long chromium postgresql lint lock lock-production audit clean
 
 # Where the environment says that no bytecode is to be kept, every process would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,8 +40,8 @@ APT = apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) 
 help:
 	@echo 'make demo        install, then run the pipeline on the built-in corpus'
 	@echo 'make test        install, then lint and run the tests (three processes, of which some wait)'
-	@echo 'make test-ui     what a user does: the commands of README.md, the Dagster UI in a browser, the real daemon'
-	@echo '                 (installs Chromium on Debian and Ubuntu)'
+	@echo 'make test-readme the commands and the code of README.md'
+	@echo 'make test-ui     the Dagster UI in a browser, and the real daemon (installs Chromium on Debian and Ubuntu)'
 	@echo 'make test-infra  what infra/ says, run without containers (installs PostgreSQL on Debian and Ubuntu)'
 	@echo 'make test-long   the tests that take minutes'
 	@echo 'make lint        ruff check and format'
@@ -55,8 +55,11 @@ demo: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
 
+test-readme: $(INSTALLED_TEST)
+	$(BIN)/python -m pytest tests/ui/test_readme.py $(PYTEST_ARGS)
+
 test-ui: $(INSTALLED_TEST) chromium
-	$(BIN)/python -m pytest tests/ui -n 2 --dist loadgroup -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/ui --ignore tests/ui/test_readme.py -m "not long" $(PYTEST_ARGS)
 
 test-infra: $(INSTALLED_INFRA) postgresql
 	$(BIN)/python -m pytest tests/infra -m infra $(PYTEST_ARGS)

@@ -244,15 +244,7 @@ def test_a_refresh_makes_the_reports_too(project_with_reports, change):
 
 
 # The others are quick for a refresh alone: what is due, both ask the same functions.
-QUICK = {
-    "nothing",
-    "touch",
-    "white space in a query set",
-    "query set",
-    "seed of a task",
-    "append",
-    "lost task",
-}
+QUICK = {"nothing", "white space in a query set", "query set", "append", "lost task"}
 
 
 @pytest.mark.parametrize(

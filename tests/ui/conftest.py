@@ -20,10 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("ui")
-            # Two processes: one with the server, which the others share, and one for the README.
-            item.add_marker(
-                pytest.mark.xdist_group("readme" if item.path.stem == "test_readme" else "server")
-            )
 
 
 @pytest.fixture(scope="session")
