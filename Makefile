@@ -53,13 +53,13 @@ demo: $(INSTALLED)
 	$(BIN)/tsds demo
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long and not ui and not infra" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long and not readme and not ui and not infra" $(PYTEST_ARGS)
 
 test-readme: $(INSTALLED_TEST)
-	$(BIN)/python -m pytest tests/ui/test_readme.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/test_readme.py $(PYTEST_ARGS)
 
 test-ui: $(INSTALLED_TEST) chromium
-	$(BIN)/python -m pytest tests/ui --ignore tests/ui/test_readme.py -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/ui -m "not long" $(PYTEST_ARGS)
 
 test-infra: $(INSTALLED_INFRA) postgresql
 	$(BIN)/python -m pytest tests/infra -m infra $(PYTEST_ARGS)

@@ -62,9 +62,8 @@ def _lines(description: str, log: Callable[[str], None]) -> Progress:
             return
         written = time.monotonic()
         left = f", about {_duration((total - done) / now)} left" if now and done < total else ""
-        line = f"{description}: {done:,} of {total:,}" + (
-            "" if now is None else f" ({_per_second(now)}{left})"
-        )
+        pace = "" if now is None else f" ({_per_second(now)}{left})"
+        line = f"{description}: {done:,} of {total:,}{pace}"
         log(line)
         if not is_json():
             print(line, file=sys.stderr, flush=True)

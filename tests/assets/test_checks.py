@@ -242,7 +242,7 @@ def test_the_remedy_helps(project, monkeypatch):
     monkeypatch.setattr(kernel_sums, "_remembered", {})  # as in another process
     (project / "storage" / "faiss_index" / "s0.parquet").unlink()
     shutil.rmtree(project / "storage" / "kernel_sums")
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     assert last_result(project, "kde_densities|s0", "densities_at_least_one").passed
 
 
@@ -272,7 +272,7 @@ def test_a_source_with_wrong_vector_lengths_blocks_nothing(project, monkeypatch)
     append_records(project / "sources" / "s1.jsonl", records("long", 2 * clustered(4, 500)[3:]))
     with monkeypatch.context() as patch:
         patch.setattr(precomputed, "unit_rows", lambda vectors: vectors)
-        assert "sampled_subset|t0" in made(refreshed(project))
+        assert "sampled_subset|t0" in made(refreshed(project, models=True))
     event = last_result(project, "candidate_embeddings|s1", "vector_lengths")
     assert not event.passed
     assert figures(event) == {"largest_deviation": pytest.approx(1)}
@@ -284,7 +284,7 @@ def test_a_source_with_wrong_vector_lengths_blocks_nothing(project, monkeypatch)
 def test_the_recall_of_an_index_that_is_not_exact(tmp_path, factory, severity):
     text = SETTINGS.replace("[pool]", f'[pool]\nindex = "{factory}"')
     root = make_project(tmp_path, sources=1, tasks=1, n=700, settings=text).root
-    assert "sampled_subset|t0" in made(refreshed(root)), "it blocks nothing"
+    assert "sampled_subset|t0" in made(refreshed(root, models=True)), "it blocks nothing"
     event = last_result(root, "query_neighbors|s0|t0", "recall")
     assert event.passed == (severity is None)
     assert figures(event)["queries"] == 7
@@ -296,7 +296,7 @@ def test_the_recall_of_an_index_that_is_not_exact(tmp_path, factory, severity):
 
 def test_neighbourhoods_that_are_cut_short(project):
     settings(project, SETTINGS + "[tasks.t0]\nmax_neighbors = 2\nsize = 5\n")
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     event = last_result(project, "selection_probabilities|t0", "untruncated")
     assert (event.passed, event.severity) == (False, WARN)
     assert figures(event) == {"queries": 7}
@@ -310,7 +310,7 @@ def test_texts_of_the_test_set(project):
     text = chosen["text"].to_list()
     path = project / "tasks" / "t0" / "test.jsonl"
     write_records(path, [{"text": f"  {text[0]}\r\n"}, {"text": text[1]}, {"text": "another"}])
-    steps = refreshed(project)
+    steps = refreshed(project, models=True)
     assert made(steps) == ["sampled_subset|t0"]
     event = last_result(project, "sampled_subset|t0", "no_query_text")
     assert (event.passed, event.severity) == (False, ERROR)
@@ -333,14 +333,14 @@ def test_texts_of_the_test_set(project):
     (step,) = [step for step in refreshed(project) if step.outcome == "made"]
     assert step.node == "sampled_subset|t0"
     assert step.reasons[0].startswith("test_set ")
-    assert made(refreshed(project)) == []
+    assert made(refreshed(project, models=True)) == []
 
 
 def test_texts_of_the_queries(project):
     queries = records("t0", clustered(7, 100))
     write_records(project / "sources" / "s9.jsonl", [{**row, "id": f"copy-{row['id']}"} for row in queries])
     settings(project, SETTINGS + "[tasks.t0]\nalpha = 0.99\nsize = 6\n")
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     event = last_result(project, "sampled_subset|t0", "no_query_text")
     assert not event.passed
     found = figures(event)["with_query_text"]
@@ -390,7 +390,7 @@ def test_how_severe_a_low_recall_is(share, passed, severity):
 
 def test_a_sample_of_several_epochs(project):
     settings(project, SETTINGS + "[tasks.t0]\nepochs = 3\n[tasks.t1]\nwith_replacement = true\nsize = 200\n")
-    made(refreshed(project))
+    made(refreshed(project, models=True))
     for task, rows in (("t0", 36), ("t1", 200)):
         event = last_result(project, f"sampled_subset|{task}", "sample_size")
         assert figures(event) == {"rows": rows, "asked_for": rows, "repeated": 0}

@@ -303,7 +303,7 @@ def test_an_embedding_that_fails_holds_back_its_source_only(project, monkeypatch
     monkeypatch.setattr("tsds_pipeline.assets.stage.embed", out_of_memory)
     append_records(project / "sources" / "s1.jsonl", records("new", clustered(5, 300)))
     append_records(project / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 301)))
-    failed = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
+    failed = [step for step in refreshed(project, models=True) if step.outcome in ("failed", "waiting")]
     assert [(step.node, step.reasons) for step in failed] == [
         ("candidate_embeddings|s1", ("RuntimeError: out of memory",))
     ]
@@ -426,7 +426,7 @@ def test_a_broken_query_set_stops_its_own_task_only(project):
     path = project / "tasks" / "t0" / "query.jsonl"
     good = path.read_text()
     path.write_text(good + "{broken\n")
-    steps = [step for step in refreshed(project) if step.outcome != "fresh"]
+    steps = [step for step in refreshed(project, models=True) if step.outcome != "fresh"]
     assert [(step.node, step.outcome) for step in steps] == [("query_examples|t0", "failed")]
     assert "query.jsonl:8" in steps[0].reasons[0]
     found = {n.node: n for n in status(observe(Project.load(project)))}
@@ -474,7 +474,7 @@ def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     made(refreshed(project))
     assert len(load_selection(project, "t0")) == 110
     set_settings(project, tasks__t0__size=5000)
-    failed = [step for step in refreshed(project) if step.outcome == "failed"]
+    failed = [step for step in refreshed(project, models=True) if step.outcome == "failed"]
     assert [step.node for step in failed] == ["sampled_subset|t0"]
     assert "there are no more" in failed[0].reasons[0]
     set_settings(project, alpha='"auto"', tasks__t0__size=5000)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.projects import clustered
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+pytestmark = pytest.mark.readme
+ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 ELSEWHERE = {
     "make demo": "its recipe is `tsds demo`, see tests/cli/test_cli_demo.py",
