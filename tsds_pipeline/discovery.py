@@ -55,11 +55,8 @@ class InputFiles:
     """Absolute and sorted: the files with the vectors of the records, where they are beside them."""
     remote: Mapping[Path, RemoteFile] = field(default_factory=dict)
     """The remote files by the paths of their copies, which are there only after ``require``."""
-
-    @property
-    def names(self) -> dict[Path, str]:
-        """What messages call a file, where that is not its path."""
-        return {copy: file.name for copy, file in self.remote.items()}
+    names: Mapping[Path, str] = field(default_factory=dict)
+    """What tables and messages call each file: the same wherever the project is."""
 
     def require(self) -> tuple[Path, ...]:
         """``paths``, all of them there; what is in the way of that as a :class:`TsdsError`."""
@@ -153,12 +150,15 @@ def _inputs(
                     "one a line"
                 )
         local = [*place.paths, *(path for file in vectors for path in (file, ids_file(file)) if path)]
-        contents = [(shown(project.root, path), _digest(project.root, path, hashes)) for path in local]
+        names = {path: shown(project.root, path) for path in local}
+        contents = [(name, _digest(project.root, path, hashes)) for path, name in names.items()]
         contents += [(file.address, file.identity) for file in place.remote]
     except TsdsError as error:
         return InputFiles(key, (), content_hash("problem", str(error)), str(error))
     remote = {file.copy_in(project.storage / COPIES): file for file in place.remote}
-    return InputFiles(key, (*place.paths, *remote), content_hash(contents), vectors=vectors, remote=remote)
+    names |= {copy: file.name for copy, file in remote.items()}
+    paths = (*place.paths, *remote)
+    return InputFiles(key, paths, content_hash(contents), vectors=vectors, remote=remote, names=names)
 
 
 def _only_place(key: str, places: list[Place]) -> Place:

@@ -74,12 +74,14 @@ def test_failures_are_listed_and_the_rest_goes_on(done):
         result = tsds("-p", done, "refresh")
         assert result.exit_code == 1
         said = result.stderr.splitlines()
-        assert [line.partition(":")[0] for line in said] == ["failed", "failed", "problem"]
-        assert said[0].startswith("failed: candidate_corpus[s1]: ")
-        assert "sources/s1.jsonl:1" in said[0]
-        assert said[1].startswith("failed: query_examples[t1]: ")
-        assert said[2].startswith("problem: sources/notes.txt: ")
+        assert [line.partition(":")[0] for line in said] == ["problem", "failed", "failed"]
+        assert said[0].startswith("problem: sources/notes.txt: ")
+        assert said[1].startswith("failed: candidate_corpus[s1]: ")
+        assert " sources/s1.jsonl:1: " in said[1]
+        assert " storage/quarantine/s1.parquet; " in said[1]
+        assert said[2].startswith("failed: query_examples[t1]: ")
         assert re.search(r"^0 made, 19 fresh, 2 failed in ", result.stdout, re.MULTILINE)
+        assert result.stdout.endswith("; problems: 1, told at the beginning\n")
     status = tsds("-p", done, "status")
     assert status.exit_code == 0
     assert re.search(r"source s1 +failed +1 of 4: ", status.stdout)

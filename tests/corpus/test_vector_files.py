@@ -98,6 +98,15 @@ def test_what_does_not_fit_together_is_in_the_quarantine(write, tmp_path):
     assert found.read == 8 + 1 + 2
 
 
+def test_files_have_the_names_that_they_are_given(write, tmp_path):
+    path, short = save(tmp_path, "npy"), write("a.jsonl", RECORDS[:8])
+    names = {short: "sources/a.jsonl", path: "vectors/v.npy"}
+    assert look(short, vectors=[path], names=names).quarantine["file"].to_list() == ["vectors/v.npy"]
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(TsdsError, match=r"^vectors/v\.npy: not a whole npy file"):
+        look(short, vectors=[path], names=names)
+
+
 def test_a_record_that_is_bad_for_another_reason_has_its_vector(write, tmp_path):
     path = save(tmp_path, "npy")
     found = look(write("a.jsonl", [{"id": "r0", "text": ""}, *RECORDS[1:]]), vectors=[path])

@@ -26,6 +26,7 @@ from tsds_pipeline.graph import chat_template, stored
 from tsds_pipeline.node_names import split_name
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
+from tsds_pipeline.places import shown
 from tsds_pipeline.progress import progress_bar
 from tsds_pipeline.provenance import require_same_versions
 from tsds_pipeline.settings_parts import column_values, corpus_limits
@@ -57,7 +58,8 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
             return _last_good(stage, str(error), checks.unreadable(str(error)))
         corpus, bad = records.table, len(records.quarantine)
         _, limit = corpus_limits(stage.settings, source)
-        problem = quarantine_problem(records, limit, source, _quarantine(stage, source))
+        listed = shown(stage.observed.project.root, _quarantine(stage, source))
+        problem = quarantine_problem(records, limit, source, listed)
         results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
         excluded = dict(records.excluded["rule"].value_counts().sort("rule").iter_rows())
         if problem:

@@ -56,17 +56,19 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         if prepare is not None:
             prepare()
         work = Refresh(project, **wanted)
+        problems = work.observed.problems
+        for problem in problems:
+            complain("problem", problem)
         work.wait_for_runs(tell)
         steps = _follow(work.nodes, work.steps())
-    problems, hints = work.observed.problems, work.observed.scan.hints
     for node, problem in work.damage.items():
         complain("warning", f"{problem}: it was set aside and made again", node=node)
     _tell_failures(steps)
     _tell_warnings(project, steps)
-    for kind, lines in (("problem", problems), ("hint", hints)):
-        for line in lines:
-            complain(kind, line)
-    tell(_summed_up(steps, time.monotonic() - started))
+    for hint in work.observed.scan.hints:
+        complain("hint", hint)
+    summary = _summed_up(steps, time.monotonic() - started)
+    tell(f"{summary}; problems: {len(problems)}, told at the beginning" if problems else summary)
     return not problems and all(step.outcome in ("made", "fresh") for step in steps)
 
 

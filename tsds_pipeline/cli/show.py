@@ -20,7 +20,8 @@ QUERIES_SHOWN = 3
     "queries",
     multiple=True,
     metavar="N|ID|all",
-    help=f"A query by number or record id; may be repeated.  [default: the first {QUERIES_SHOWN}]",
+    help="A query by the number it has here, which is not that of its line, or by record id; may be repeated.  "
+    f"[default: the first {QUERIES_SHOWN}]",
 )
 @click.option(
     "--limit",

@@ -3,11 +3,12 @@
 Formats are known to ``reading``, what makes a record to ``records``, copies and variants to ``tables``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import polars as pl
 
@@ -36,6 +37,9 @@ from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.corpus.vector_files import VectorFiles
 from tsds_pipeline.corpus.vectors import FieldVectors, Vectors
 from tsds_pipeline.errors import TsdsError, printable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,23 @@ class SourceRecords:
         return self.judged + len(self.excluded)
 
 
+def _named_in_errors(read: Callable[P, R]) -> Callable[P, R]:
+    """``read`` whose errors call the files what its argument ``names`` does."""
+
+    @functools.wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return read(*args, **kwargs)
+        except TsdsError as error:
+            message = str(error)
+            for path, name in (kwargs.get("names") or {}).items():
+                message = message.replace(printable(str(path)), name)
+            raise TsdsError(message) from None
+
+    return reading
+
+
+@_named_in_errors
 def read_source(
     paths: Sequence[Path],
     *,
@@ -104,7 +125,7 @@ def read_source(
     Raises :class:`TsdsError` for a file that cannot be read as a whole, and for a template that is not understood.
     """
     named = _named(paths, names)
-    rules = _rules(template, max_chars, vector_field, chat_template, vector_files, spill)
+    rules = _rules(template, max_chars, vector_field, chat_template, vector_files, spill, names)
     rows, bad, unwanted = _read(paths, named, rules, spill, wanted)
     excluded = [unwanted]
 
@@ -135,6 +156,7 @@ def _stored(parts: Iterable[pl.DataFrame], folder: Path) -> tuple[pl.LazyFrame, 
     return pl.scan_parquet(paths, glob=False), hashed.hexdigest(), copies
 
 
+@_named_in_errors
 def read_queries(
     paths: Sequence[Path],
     *,
@@ -151,7 +173,7 @@ def read_queries(
     ``read_source`` refuses, for any record that cannot be used and for an empty set.
     """
     named = _named(paths, names)
-    rules = _rules(template, max_chars, vector_field, chat_template, vector_files)
+    rules = _rules(template, max_chars, vector_field, chat_template, vector_files, names=names)
     rows, quarantine = _read_whole(paths, named, rules)
     if len(quarantine):
         n = len(quarantine)
@@ -164,6 +186,7 @@ def read_queries(
     return rows.drop("file", "line").sort("content_id", "record_id", "record")
 
 
+@_named_in_errors
 def read_test_set(
     paths: Sequence[Path],
     *,
@@ -221,12 +244,13 @@ def _rules(
     chat_template: ChatTemplate | None,
     vector_files: Sequence[Path] = (),
     scratch: Path | None = None,
+    names: Mapping[Path, str] | None = None,
 ) -> RecordRules:
     vectors: Vectors | None = None
-    if vector_field is not None:
-        vectors = (
-            VectorFiles(vector_files, vector_field, scratch) if vector_files else FieldVectors(vector_field)
-        )
+    if vector_field is not None and vector_files:
+        vectors = VectorFiles(vector_files, vector_field, scratch, names)
+    elif vector_field is not None:
+        vectors = FieldVectors(vector_field)
     return RecordRules(None if template is None else Template(template), max_chars, vectors, chat_template)
 
 
@@ -249,20 +273,17 @@ def _read(
     """The records of ``paths``, one row each, what cannot be used, and the table of what is not ``wanted``."""
     table, bad, excluded = RowTable(rules.vectors is not None, spill), [], Rows(EXCLUDED_SCHEMA)
     for number, (path, name) in enumerate(zip(paths, named, strict=True)):
-        try:
-            for raw in read_records(path, rules.max_chars):
-                try:
-                    if raw.reason:
-                        raise BadRecord(raw.reason)
-                    if why := wanted.reason(raw.fields):
-                        excluded.append((name, raw.line, *why, excerpt_of(raw.fields)))
-                        rules.skip(raw.fields)
-                        continue
-                    table.add(number, raw.line, rules.identify(raw.fields))
-                except BadRecord as error:
-                    add_bad(bad, quarantined(name, raw.line, error, raw.raw or raw.fields))
-        except TsdsError as error:
-            raise TsdsError(str(error).replace(printable(str(path)), name)) from None
+        for raw in read_records(path, rules.max_chars):
+            try:
+                if raw.reason:
+                    raise BadRecord(raw.reason)
+                if why := wanted.reason(raw.fields):
+                    excluded.append((name, raw.line, *why, excerpt_of(raw.fields)))
+                    rules.skip(raw.fields)
+                    continue
+                table.add(number, raw.line, rules.identify(raw.fields))
+            except BadRecord as error:
+                add_bad(bad, quarantined(name, raw.line, error, raw.raw or raw.fields))
     if isinstance(rules.vectors, VectorFiles):
         for vector in rules.vectors.unused():
             add_bad(bad, vector)

@@ -8,7 +8,7 @@ memory.
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,13 +47,21 @@ class _File(NamedTuple):
 class VectorFiles:
     """The vectors in the files ``paths``; in those with columns, in the column ``field``.
 
-    What has to be converted goes to a folder in ``scratch`` (default: the system's), for as long as this is there.
+    What has to be converted goes to a folder in ``scratch`` (default: the system's), for as long as this is there;
+    ``names`` says what ``unused`` calls a file, where that is not its path.
     Raises :class:`TsdsError` for a file that cannot be read, ids that do not fit, one that stands twice, and vectors
     of different length.
     """
 
-    def __init__(self, paths: Sequence[Path], field: str, scratch: Path | None = None):
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        field: str,
+        scratch: Path | None = None,
+        names: Mapping[Path, str] | None = None,
+    ):
         self.field = field
+        self._names = names or {}
         if scratch is not None:
             scratch.mkdir(parents=True, exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(prefix=".vectors-", suffix=".tmp", dir=scratch)
@@ -114,7 +122,8 @@ class VectorFiles:
             for row, record_id in enumerate(self._ids(file.path) if unused.any() else ()):
                 if unused[row]:
                     error = BadRecord(f'a vector without a record: no record has the id "{record_id}"')
-                    yield quarantined(str(file.path), row + 1, error, record_id.encode())
+                    name = self._names.get(file.path, str(file.path))
+                    yield quarantined(name, row + 1, error, record_id.encode())
 
     def _described(self, row: int) -> tuple[Path, int, str]:
         file = next(file for file in reversed(self._files) if file.first <= row)
