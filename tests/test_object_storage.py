@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from tsds_pipeline import object_lock, object_storage
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.object_lock import LEASE_SECONDS, Lock
-from tsds_pipeline.object_storage import Mirror, exchange, held
+from tsds_pipeline.object_storage import Mirror, exchange, held, is_held_elsewhere
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_selection
 
@@ -269,7 +270,7 @@ class TestHeld:
         requests.clear()
         with refresh_lock(a):
             pass
-        assert sum(requests.values()) == 5, requests
+        assert sum(requests.values()) == 9, requests
 
     def test_one_machine_at_a_time(self, copy, bucket):
         a, b = copy("a"), copy("b")
@@ -282,6 +283,9 @@ class TestHeld:
                 held(b).__enter__()
             with pytest.raises(TsdsError, match="another refresh is under way"):
                 exchange(b)
+            assert is_held_elsewhere(b)
+            assert not is_held_elsewhere(a)
+        assert not is_held_elsewhere(b)
         with held(b):
             pass
         exchange(a)
@@ -330,11 +334,66 @@ class TestHeld:
                 lock_of(b)._write("overwrite")
 
         with pytest.raises(
-            TsdsError, match=r"another may have taken its place; what was made is complete here"
+            TsdsError, match=r"another machine has taken the place of this one, .*; what was made is complete"
         ):
             away()
         mirror(b).pull()
         assert files(b) == {}
+
+    def test_a_machine_that_slept_goes_on_where_no_other_came(self, copy, monkeypatch):
+        a, b = copy("a"), copy("b")
+        with held(a):
+            write(a, RESULTS[0])
+            then = time.time() + LEASE_SECONDS + 1
+            monkeypatch.setattr(time, "time", lambda: then)
+            lock = object_storage._held[a.root]._lock
+            lock.require()
+            with pytest.raises(TsdsError, match="another refresh is under way"):
+                held(b).__enter__()
+        mirror(b).pull()
+        assert files(b) == files(a)
+
+    def test_of_two_that_replace_a_lock_that_ended_one_has_it(self, copy, monkeypatch):
+        monkeypatch.setattr(object_lock, "SETTLE_SECONDS", 1.0)
+        a, b, gone = (lock_of(copy(name)) for name in ("a", "b", "gone"))
+        monkeypatch.setattr(object_lock, "LEASE_SECONDS", -1.0)
+        gone._write("create")
+        monkeypatch.setattr(object_lock, "LEASE_SECONDS", LEASE_SECONDS)
+        remove, others = object_lock.remove, []
+
+        def meanwhile(fs, paths) -> None:
+            """The other one has replaced it when this one removes what it saw."""
+            monkeypatch.setattr(object_lock, "remove", remove)
+            other = threading.Thread(target=lambda: others.append(b._try()))
+            other.start()
+            while not b._is_ours(b._read()):
+                time.sleep(0.01)
+            threads.append(other)
+            remove(fs, paths)
+
+        threads: list[threading.Thread] = []
+        monkeypatch.setattr(object_lock, "remove", meanwhile)
+        assert a._try() is None
+        threads[0].join()
+        assert [one["owner"] for one in others] == [a._owner]
+        with pytest.raises(TsdsError, match="has lost its lock"):
+            b.require()
+        a.require()
+
+    def test_what_is_renewed_at_the_end_does_not_stay(self, copy, monkeypatch):
+        monkeypatch.setattr(object_lock, "LEASE_SECONDS", 1.0)
+        a, b = copy("a"), copy("b")
+        write, writing = Lock._write, threading.Event()
+
+        def slowly(lock: Lock, mode: str) -> None:
+            writing.set()
+            time.sleep(0.5)
+            write(lock, mode)
+
+        with held(a):
+            monkeypatch.setattr(Lock, "_write", slowly)
+            writing.wait(5)
+        assert lock_of(b)._read() is None
 
     def test_a_failure_inside_keeps_what_was_made(self, copy):
         a, b = copy("a"), copy("b")

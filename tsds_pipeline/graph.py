@@ -186,7 +186,7 @@ def observe(project: Project) -> Observed:
         test_set = tests and tests.version
         texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer, test_set)
         texts[f"draw_settings|{task}"] = draw_part(
-            settings, task, redraws(project, task), test_set, tokenizer
+            settings, task, _redraws(project, task), test_set, tokenizer
         )
     test_sets_of = {task: files.version for task, files in found.tests.items()}
     for mixture, table in settings.mixtures.items():
@@ -213,6 +213,14 @@ def _tokenizer(project: Project, name: str | None) -> str | None:
 
     try:
         return find_tokenizer(name, project.root).identity
+    except TsdsError as error:
+        return str(error)
+
+
+def _redraws(project: Project, task: str) -> int | str:
+    """How often the task's sample was drawn again; what is not readable stops that sample alone, which says so."""
+    try:
+        return redraws(project, task)
     except TsdsError as error:
         return str(error)
 

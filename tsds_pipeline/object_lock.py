@@ -26,6 +26,8 @@ WHERE = f"{SETTINGS_FILE}: [storage] url"
 LOCK = "lock.json"
 LEASE_SECONDS = 600.0
 """A lock whose machine was not heard of for so long is free. Clocks of machines may differ by less than that."""
+SETTLE_SECONDS = 3.0
+"""Who replaces a lock that has ended looks after so long whether another has replaced it too."""
 _EXCLUSIVE = ("s3", "s3a")
 
 
@@ -33,7 +35,8 @@ class Lock:
     """The object that says which machine works at ``url``: a lease that its holder, the working copy ``root``, renews.
 
     A store that creates an object only where there is none (S3 and what keeps to its rules) lets exactly one have it;
-    of another, two that ask in the same instant may.
+    of another, two that ask in the same instant may. Whoever lost it all the same learns so from :meth:`require`,
+    before anything is uploaded.
     """
 
     def __init__(self, url: str, root: Path):
@@ -42,7 +45,7 @@ class Lock:
             self._path = f"{opened(url)[1]}/{LOCK}"
         self._owner = _this_copy(root)
         self._ended = threading.Event()
-        self._renewed = 0.0
+        self._renewing = threading.Thread(target=self._renew, daemon=True)
 
     def take(self, *, wait: bool) -> None:
         """TsdsError while another machine has it, or ``wait``."""
@@ -50,32 +53,41 @@ class Lock:
             if not wait:
                 raise self._busy(holder)
             time.sleep(2)
-        threading.Thread(target=self._renew, daemon=True).start()
+        self._renewing.start()
 
     def require_free(self) -> None:
         """TsdsError while another machine has it."""
-        with using(self._url):
-            found = persistently(self._read)
-        if self._is_anothers(found):
-            raise self._busy(found)
+        if (holder := self._other()) is not None:
+            raise self._busy(holder)
+
+    def is_free(self) -> bool:
+        """Whether no other machine has it. TsdsError where the store does not answer."""
+        return self._other() is None
 
     def release(self) -> None:
         """Let others have it; where that cannot be said, its lease ends by itself."""
         self._ended.set()
+        self._renewing.join()  # in the midst of it, it would write the lock again
         with suppress(Exception):
             self.require()
             opened(self._url)[0].rm_file(self._path)
 
     def require(self) -> None:
-        """TsdsError where another machine has taken it, as it may once it could not be renewed for too long."""
-        if time.monotonic() - self._renewed < LEASE_SECONDS:
-            return
+        """TsdsError where another machine has taken it, as it may once this one was not heard of for too long."""
         with using(self._url):
             found = persistently(self._read)
-        if not self._is_ours(found):
-            raise TsdsError(
-                f"{self._url}: this machine was not heard of for so long that another may have taken its place"
-            )
+            if self._is_ours(found):
+                if found["until"] < time.time():  # the machine slept, as others may find at any time
+                    persistently(lambda: self._write("overwrite"))
+                return
+        raise TsdsError(
+            f"{self._url}: another machine has taken the place of this one, which has lost its lock"
+        )
+
+    def _other(self) -> dict[str, Any] | None:
+        with using(self._url):
+            found = persistently(self._read)
+        return found if self._is_anothers(found) else None
 
     def _try(self) -> dict[str, Any] | None:
         """Take it, or say who has it."""
@@ -89,13 +101,16 @@ class Lock:
             return found
         if found is not None:  # left by a process that is gone
             remove(opened(self._url)[0], [self._path])
+        ended = found is not None and found["until"] <= time.time()
         try:
             self._write("create")
         except (OSError, ValueError):  # another was faster, unless there is none
             if (found := self._read()) is None:
                 raise
         else:
-            found = None if protocol_of(self._url) in _EXCLUSIVE else self._read()
+            if ended:  # another that found it too may still remove what is here now
+                time.sleep(SETTLE_SECONDS)
+            found = self._read() if ended or protocol_of(self._url) not in _EXCLUSIVE else None
         return found if self._is_anothers(found) else None
 
     def _busy(self, holder: Mapping[str, Any]) -> TsdsError:
@@ -118,7 +133,6 @@ class Lock:
         who = f"process {os.getpid()} on {socket.gethostname()}"
         said = {"owner": self._owner, "who": who, "until": time.time() + LEASE_SECONDS}
         opened(self._url)[0].pipe_file(self._path, json.dumps(said).encode(), mode=mode)
-        self._renewed = time.monotonic()
 
     def _read(self) -> dict[str, Any] | None:
         try:

@@ -273,6 +273,12 @@ def push_now_and_then(project: Project) -> None:
         _held[project.root].push_now_and_then()
 
 
+def is_held_elsewhere(project: Project) -> bool:
+    """Whether another machine is at work there (:func:`held`). TsdsError where the store does not answer."""
+    mirror = Mirror.of(project)
+    return mirror is not None and not Lock(mirror.url, mirror.root).is_free()
+
+
 def exchange(project: Project) -> None:
     """Pull, and push what runs outside of :func:`held` made; TsdsError where that cannot be done now."""
     mirror = Mirror.of(project)

@@ -99,6 +99,11 @@ class Project:
             )
         return folder
 
+    @property
+    def has_instance(self) -> bool:
+        """Whether there is a Dagster instance of this project, which the first refresh makes."""
+        return self.given_dagster_home() is not None or any(self.dagster_home.rglob("*.db"))
+
     def prepare_dagster_home(self) -> Path:
         """:attr:`dagster_home`, with a dagster.yaml in it; one that is there stays as it is."""
         _make_folder(self.dagster_home)

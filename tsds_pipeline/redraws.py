@@ -6,6 +6,7 @@ The number is an input of the draw like the seed, kept in storage/redraws/<task>
 import json
 
 from tsds_pipeline.errors import TsdsError
+from tsds_pipeline.places import shown
 from tsds_pipeline.project import Project
 from tsds_pipeline.storage import write_atomically
 
@@ -20,7 +21,9 @@ def redraws(project: Project, task: str) -> int:
     except FileNotFoundError:
         return 0
     except (OSError, ValueError, KeyError, TypeError):
-        raise TsdsError(f"{path}: cannot be read: delete it; the task's first sample is drawn then") from None
+        raise TsdsError(
+            f"{shown(project.root, path)}: cannot be read: delete it; the task's first sample is drawn then"
+        ) from None
 
 
 def add_redraw(project: Project, task: str) -> int:

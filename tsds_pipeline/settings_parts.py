@@ -136,11 +136,15 @@ def _short(version: str | None) -> str | None:
 
 
 def draw_part(
-    settings: Settings, task: str, redraws: int = 0, test_set: str | None = None, tokenizer: str | None = None
+    settings: Settings,
+    task: str,
+    redraws: int | str = 0,
+    test_set: str | None = None,
+    tokenizer: str | None = None,
 ) -> str:
     """What decides which examples are drawn for ``task``, beside the probabilities, and what they are checked for.
 
-    See ``redraws``; ``test_set`` and ``tokenizer`` as in ``solver_part``.
+    See ``redraws``, which may be why they are not known; ``test_set`` and ``tokenizer`` as in ``solver_part``.
     """
     resolved = settings.resolved_task(task)
     names = ["size", "fraction", "with_replacement", "epochs", "seed"]

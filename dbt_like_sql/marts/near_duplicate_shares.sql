@@ -1,4 +1,5 @@
--- Whether a task's sample is flooded by near-duplicates: their share of the pool, of the mass and of the draws.
+-- Whether a task's sample is flooded by near-duplicates: their share of the pool, of the mass and of the draws. The
+-- pool is as the default encoder sees it, all else as the task's own does.
 WITH pool AS (
     SELECT count(*) FILTER (has_near_duplicates) / count(*) AS pool_share FROM stg_densities
 ),
@@ -12,9 +13,9 @@ mass AS (
     GROUP BY task
 ),
 drawn AS (
-    SELECT task, count(*) AS draws, count(*) FILTER (has_near_duplicates) AS drawn
-    FROM stg_samples
-    JOIN stg_densities USING (source, content_id)
+    SELECT task, count(*) AS draws, count(*) FILTER (mass.density > count * (1 + 1e-9)) AS drawn
+    FROM stg_samples AS drawn
+    JOIN stg_probabilities AS mass USING (task, source, content_id)
     GROUP BY task
 )
 SELECT

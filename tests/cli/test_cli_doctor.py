@@ -110,6 +110,16 @@ def test_variables_that_mean_nothing(done):
     assert "set both, or neither" in checks["environment"][1][1]
 
 
+def test_an_instance_that_was_moved_away_is_none(done):
+    for database in (done / ".dagster").rglob("*.db*"):
+        database.unlink()
+    before = files(done)
+    ((state, said),) = found(done)["dagster"]
+    assert state == "ok"
+    assert said.startswith("no instance yet: ")
+    assert files(done) == before
+
+
 def test_an_instance_that_cannot_be_opened(done, tmp_path):
     checks = found(done, TSDS_PROJECT=str(done), DAGSTER_HOME=str(tmp_path))
     assert "no dagster.yaml there" in checks["dagster"][0][1]

@@ -22,3 +22,10 @@ def test_refresh_of_an_empty_project_says_what_to_do(tmp_path):
     assert "hint: tasks/: no task yet" in result.stderr
     assert result.stdout.startswith("0 made, 0 fresh in ")
     assert tsds("-p", tmp_path, "status").stdout == "nothing to compute yet\n"
+
+
+def test_a_project_that_it_would_pass_over_is_refused(tmp_path):
+    result = tsds("-p", tmp_path / "elsewhere", "init", tmp_path / "new")
+    assert result.exit_code == 2
+    assert "`tsds init` is about no project that there is: leave out -p/--project" in result.stderr
+    assert not (tmp_path / "new").exists()

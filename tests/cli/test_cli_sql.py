@@ -212,9 +212,24 @@ def test_quit(done_once):
 
 
 @pytest.mark.parametrize(
-    "query", ["COPY (SELECT 1) TO 'storage/x.parquet'", "ATTACH 'x.duckdb'", "INSTALL httpfs"]
+    "query",
+    [
+        "COPY (SELECT 1) TO '{}'",
+        "ATTACH '{}'",
+        "INSTALL httpfs",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{}'",
+        "explain (analyze, format json) copy (SELECT 1) to '{}'",
+        "PREPARE p AS COPY (SELECT 1) TO '{}'; EXECUTE p",
+        "PREPARE p AS SELECT 1",
+    ],
 )
-def test_what_would_write_is_refused(done_once, query):
-    result = tsds("-p", done_once, "sql", query)
+def test_what_would_write_is_refused(done_once, tmp_path, query):
+    result = tsds("-p", done_once, "sql", query.format(tmp_path / "written"))
     assert result.exit_code == 1
     assert "is not for here, where nothing is changed" in result.output
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_query_can_be_explained(done_once):
+    result = tsds("-p", done_once, "sql", "EXPLAIN ANALYZE SELECT 'ü', 'COPY' FROM pool_summary")
+    assert result.exit_code == 0

@@ -63,6 +63,15 @@ def test_a_redraw_gives_another_sample_of_the_same_probabilities(done):
     assert len({tuple(sample) for sample in samples}) == 3
     assert files(done, "storage/selection_probabilities/*", "exports/t1/*") == kept
     assert "0 made" in tsds("-p", done, "refresh").output
+    (done / "storage" / "redraws" / "t0.json").write_text("")
+    result = tsds("-p", done, "refresh")
+    assert result.exit_code == 1
+    assert "1 failed" in result.output
+    assert "sampled_subset[t0]: storage/redraws/t0.json: cannot be read: delete it" in result.stderr
+    assert load_selection(done, "t0")["id"].to_list() == samples[-1], (
+        "the last sample stays, and t1 is no worse"
+    )
+    assert "storage/redraws/t0.json: cannot be read" in tsds("-p", done, "redraw", "t0").stderr
     (done / "storage" / "redraws" / "t0.json").unlink()
     tsds("-p", done, "refresh")
     assert load_selection(done, "t0")["id"].to_list() == first

@@ -7,13 +7,13 @@ from http import HTTPStatus
 import dagster as dg
 import pytest
 
+from tests.commands import tsds
 from tests.orchestration.runs import evaluated
 from tests.projects import append_records, make_project, refreshed
 from tests.servers import Receiver
 from tsds_pipeline.alerts import WEBHOOK
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import current_versions, input_versions, node_path, observe, stored
-from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
 from tsds_pipeline.status import MAX_TRIES
@@ -164,19 +164,27 @@ def test_runs_that_fail_before_they_could_note_it(project, looks, receiver):
     assert receiver.bodies[1]["over"] == told["problems"]
 
 
-def test_a_job_that_fails_is_told_until_it_succeeds(project, looks, receiver):
+@pytest.mark.parametrize("by", ["the job", "a refresh"])
+def test_a_job_that_fails_is_told_until_all_is_made(project, looks, receiver, by):
+    with (project / "tsds.toml").open("a") as file:
+        file.write("[tasks.t0]\nseed = 5\n")
     job = looks.definitions.resolve_job_def("refresh")
-    with refresh_lock(Project.load(project)):
-        for _ in range(2):
-            job.execute_in_process(instance=looks.instance, raise_on_error=False)
-            looks.look()
+    wanted = {"ops": {"refresh_project": {"config": {"task": "t7"}}}}
+    for _ in range(2):
+        assert not job.execute_in_process(wanted, looks.instance, raise_on_error=False).success
+        looks.look()
     (told,) = receiver.bodies
     (text,) = told["problems"]
-    assert text.startswith("the job refresh failed: ")
-    assert "another refresh is under way" in text
-    assert job.execute_in_process(instance=looks.instance).success
+    assert text.startswith('the job refresh failed: there is no task "t7"')
+    listed = tsds("-p", project, "alerts")
+    assert f"problem: {text.partition(' (run ')[0]} (run " in listed.stderr
+    assert listed.stdout.startswith("1 problem; told to ")
+    if by == "the job":
+        assert job.execute_in_process(instance=looks.instance).success
+    refreshed(project, models=True)
     looks.look()
     assert receiver.bodies[1]["over"] == [text]
+    assert tsds("-p", project, "alerts").stdout.startswith("no problem; told to ")
 
 
 def test_a_sample_that_lags_behind_is_told(project, looks, receiver, monkeypatch):
@@ -215,6 +223,19 @@ def test_a_settings_file_that_is_not_understood_ends_nothing(project, looks, rec
     shutil.rmtree(project / "tasks" / "t0")
     looks.look()
     assert receiver.bodies[3]["over"] == first["problems"], "it is gone"
+
+
+def test_where_it_is_told_may_be_named_later(project, receiver, monkeypatch):
+    monkeypatch.delenv(WEBHOOK)
+    good, loaded = (project / "tsds.toml").read_text(), Project.load(project)
+    (project / "tsds.toml").write_text(good + "[selectoin]\n")
+    with project_instance(loaded) as instance:
+        looks = Looks(project, instance)  # as a code server that starts with a broken file
+        (project / "tsds.toml").write_text(f'{good}[alerts]\nwebhook = "{receiver.address}"\n')
+        (project / "tasks" / "t0" / "query.jsonl").write_text(BROKEN)
+        refreshed(project)
+        looks.look()
+    assert "query_examples[t0]" in receiver.bodies[0]["text"]
 
 
 def test_without_a_place_they_are_in_the_log(project, looks, monkeypatch, caplog, capfd):

@@ -1,6 +1,7 @@
 """Refresh and automation at S sources x T tasks: exactly what a change touches, once, in any order of runs."""
 
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -451,7 +452,24 @@ def test_a_settings_file_that_is_not_understood_stops_the_looks_and_nothing_else
         assert daemon.settle() == ["sampled_subset|t1"]
 
 
-def test_many_that_are_due_at_once_are_one_run(project):
+def test_an_encoder_that_was_added_after_the_code_was_loaded(project):
+    with project_instance(Project.load(project)) as instance:
+        daemon = Daemon(project, instance, worst_order=False)
+        with (project / "tsds.toml").open("a") as file:
+            file.write('\n[encoders.raw]\nkind = "precomputed"\nnormalize = false\nkernel_radius = 0.3\n')
+            file.write('[tasks.t1]\nencoder = "raw"\n')
+        assert daemon.tick() == [["query_embeddings|t1"]], (
+            "what is made by assets of other names is not known"
+        )
+        (asked,) = daemon.sense("automation_of_many").run_requests
+        refresh = daemon.definitions.resolve_job_def("refresh")
+        assert refresh.execute_in_process(instance=instance, tags=asked.tags).success
+        assert not daemon.sense("automation_of_many").run_requests
+        assert (project / "storage" / "encoders" / "raw").is_dir()
+        assert {one.state for one in status(observe(Project.load(project)))} == {"fresh"}
+
+
+def test_many_that_are_due_at_once_are_one_run(project, monkeypatch):
     settings = project / "tsds.toml"
     settings.write_text(settings.read_text().replace(A_RUN_EACH, ""))
     with project_instance(Project.load(project)) as instance:
@@ -465,8 +483,20 @@ def test_many_that_are_due_at_once_are_one_run(project):
         assert daemon.tick() == []
         (asked,) = daemon.sense("automation_of_many").run_requests
         assert asked.tags["tsds/due"] == "6"
-        # What is asked for already is not asked for again.
+        # What fails before it makes anything is asked for again, but not without end.
         refresh = daemon.definitions.resolve_job_def("refresh")
+        for _ in range(MAX_TRIES):
+            (asked,) = daemon.sense("automation_of_many").run_requests
+            run = instance.create_run_for_job(refresh, tags=asked.tags)
+            instance.report_run_failed(run, "no space left on device")
+        assert f"see run {run.run_id}" in daemon.sense("automation_of_many").skip_message
+        with monkeypatch.context() as later:
+            later.setattr("tsds_pipeline.orchestration.automation.now", lambda: time.time() + 3700)
+            assert daemon.sense("automation_of_many").run_requests
+        append_records(project / "tasks" / "t2" / "query.jsonl", records("and", clustered(3, 9)))
+        daemon.tick()
+        assert daemon.sense("automation_of_many").run_requests, "something changed"
+        # What is asked for already is not asked for again.
         run = instance.create_run_for_job(refresh, status=dg.DagsterRunStatus.STARTING)
         assert not daemon.sense("automation_of_many").run_requests
         instance.report_run_canceled(run)

@@ -79,6 +79,20 @@ def test_the_encoders_differ(both):
     assert first != second
 
 
+def test_near_duplicates_are_those_of_the_tasks_own_encoder(both, tmp_path):
+    root = shutil.copytree(both, tmp_path / "project")
+    refreshed(root, models=True)
+    shares = pl.read_parquet(root / "storage" / "near_duplicate_shares.parquet")
+    drawn = []
+    for row in shares.iter_rows(named=True):
+        sample, mass, _ = tables(root, row["task"])
+        crowded = mass.filter(pl.col("density") > pl.col("count") * (1 + 1e-9))
+        drawn.append(len(sample.join(crowded, on="content_id", how="semi")))
+        assert row["near_duplicates"] == len(crowded)
+        assert (row["drawn"], row["drawn_share"]) == (drawn[-1], drawn[-1] / len(sample))
+    assert len(set(drawn)) == 2, "the encoders tell other candidates apart"
+
+
 def test_each_node_is_there_once_and_after_its_upstream(observed):
     order = list(nodes(observed))
     assert len(order) == len(set(order))

@@ -2,6 +2,8 @@
 
 import gc
 import shutil
+import threading
+import time
 
 import dagster as dg
 import pytest
@@ -87,12 +89,24 @@ def test_a_refresh_job_in_which_something_fails_fails(project):
     assert "1 results and 0 files are not in order" in str(failure.step_failure_data.error)
 
 
-def test_two_refreshes_at_once_are_refused(project):
-    with refresh_lock(Project.load(project)):
-        result, _ = run(project, "refresh")
-    assert not result.success
-    (failure,) = [e for e in result.all_events if e.is_step_failure]
-    assert "another refresh is under way" in str(failure.step_failure_data.error)
+@pytest.mark.parametrize("job", ["refresh", "redraw"])
+def test_a_job_waits_for_a_refresh_and_sees_what_was_changed_meanwhile(project, job):
+    loaded, taken = Project.load(project), threading.Event()
+
+    def hold() -> None:
+        with refresh_lock(loaded):
+            taken.set()
+            time.sleep(2.0)
+            set_selection(project, "size = 7")
+
+    other = threading.Thread(target=hold)
+    other.start()
+    taken.wait()
+    result, made = run(project, job, **({"partition_key": "t1"} if job == "redraw" else {}))
+    other.join()
+    assert result.success
+    assert "sampled_subset|t1" in made
+    assert len(load_selection(project, "t1")) == 7
 
 
 def test_the_redraw_job_draws_one_task_again(project):

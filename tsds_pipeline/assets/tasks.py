@@ -217,6 +217,8 @@ def sampled_subset(
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
         again = json.loads(stage.observed.settings[f"draw_settings|{task}"]).get("redraws", 0)
+        if isinstance(again, str):
+            raise TsdsError(again)
         drawn = draw_examples(
             task, settings, size, units, again, constraints_of(settings, size, units, table)
         )

@@ -97,8 +97,11 @@ def tsds(ctx: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    if ctx.invoked_subcommand is None:
+    name = ctx.invoked_subcommand
+    if name is None:
         click.echo(ctx.get_help())
+    elif ctx.obj is not None and all(one.name != "project" for one in tsds.commands[name].params):
+        raise click.UsageError(f"`tsds {name}` is about no project that there is: leave out -p/--project")
 
 
 for command in (

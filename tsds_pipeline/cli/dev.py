@@ -136,6 +136,8 @@ def _dagster(
         "TSDS_PROJECT": str(project.root),
         "DAGSTER_HOME": str(project.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        # A look may hash and upload what is new, many GB.
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "3600",
         AUTOMATION: "on" if automation else "off",
         "PYTHONWARNINGS": "ignore",
     }

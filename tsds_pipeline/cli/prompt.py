@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -29,6 +30,8 @@ _NAMES = """\
 SELECT table_name FROM duckdb_columns() WHERE NOT internal
 UNION SELECT column_name FROM duckdb_columns() WHERE NOT internal"""
 _WRITING = ("COPY", "EXPORT", "ATTACH", "LOAD")
+# PREPARE would hide one of them, and EXPLAIN ANALYZE does it.
+_HIDING = ("PREPARE", "EXPLAIN")
 _HELP = """\
 A query ends with a semicolon and may take several lines.
 .tables     what can be read
@@ -52,9 +55,9 @@ class Shell:
         try:
             for statement in self._statements(text):
                 # A database that is opened to be read still writes files.
-                if statement.type.name in _WRITING:
+                if (word := _writing(statement)) is not None:
                     raise TsdsError(
-                        f"query: {statement.type.name} is not for here, where nothing is changed: read with SELECT, "
+                        f"query: {word} is not for here, where nothing is changed: read with SELECT, "
                         "and write what comes out with --format csv or json"
                     )
                 self._connection.execute(statement)
@@ -137,6 +140,20 @@ class Shell:
     def _batches(self) -> Iterator[list[tuple]]:
         while rows := self._connection.fetchmany(_AT_ONCE):
             yield rows
+
+
+def _writing(statement: Any) -> str | None:
+    """What in ``statement`` may write a file or read another database, if anything does."""
+    import duckdb
+
+    kind = statement.type.name
+    if kind in _HIDING:
+        text = statement.query.encode()
+        tokens = [at for at, what in duckdb.tokenize(statement.query) if what == duckdb.token_type.keyword]
+        words = [re.match(rb"\w+", text[at:]) for at in tokens]
+        found = [word.group().decode().upper() for word in words if word]
+        return next((word for word in found if word in _WRITING), "PREPARE" if kind == "PREPARE" else None)
+    return kind if kind in _WRITING else None
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple]) -> tuple["Table", int]:

@@ -11,7 +11,7 @@ from tsds_pipeline.project import Project
 def dagster(project: Project) -> Found:
     given = project.given_dagster_home()
     home = given or project.dagster_home
-    if given is None and not (home / "dagster.yaml").is_file():
+    if not project.has_instance:
         yield OK, f"no instance yet: the first refresh makes {home}", None
         return
     from tsds_pipeline.orchestration.instances import daemon_is_alive, move_away, project_instance

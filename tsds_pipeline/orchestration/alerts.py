@@ -7,7 +7,7 @@ again with the next look.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -17,7 +17,7 @@ from tsds_pipeline.assets.checks import UP_TO_DATE
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, observe
 from tsds_pipeline.logs import extra
-from tsds_pipeline.orchestration.instances import nodes_of_run
+from tsds_pipeline.orchestration.instances import nodes_of_run, said_by
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job
 from tsds_pipeline.orchestration.resources import REFRESH
 from tsds_pipeline.settings import AlertSettings
@@ -33,17 +33,24 @@ _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 def alert_sensor(
     settings: AlertSettings, interval: int, default: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
-    """The sensor that tells; where to, ``settings`` say."""
+    """The sensor that tells; where to, tsds.toml says, and ``settings`` while that is not understood."""
 
     def look(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         told = {key: Problem(*one) for key, one in json.loads(context.cursor or "{}").items()}
-        present, waiting = _present(context, told)
+        where = settings
+        try:
+            project = context.resources.project.load()
+            where = project.settings.alerts
+            present, waiting = present_problems(context.instance, observe(project), told)
+        except TsdsError as error:
+            # Of everything else nothing is known.
+            present, waiting = {"project": Problem(str(error))}, set(told) - {"project"}
         new = {key: one for key, one in present.items() if key not in told}
         over = {key: one for key, one in told.items() if key not in present and key not in waiting}
         if new or over:
             texts = ([one.text for one in group.values()] for group in (new, over))
             try:
-                deliver(settings, message(context.resources.project.name, *texts))
+                deliver(where, message(context.resources.project.name, *texts))
             except TsdsError as error:
                 context.log.error(str(error))
                 return dg.SkipReason(str(error))
@@ -66,21 +73,18 @@ def alert_sensor(
     )
 
 
-def _present(
-    context: dg.SensorEvaluationContext, told: dict[str, Problem]
+def present_problems(
+    instance: dg.DagsterInstance, observed: Observed, told: Mapping[str, Problem]
 ) -> tuple[dict[str, Problem], set[str]]:
-    """What is wrong now, and what was ``told`` and is still tried, of which nobody knows yet."""
-    try:
-        observed = observe(context.resources.project.load())
-    except TsdsError as error:
-        # Of everything else nothing is known.
-        return {"project": Problem(str(error))}, set(told) - {"project"}
+    """What is wrong now, by a name that stays the same, and what was ``told`` and is still tried: nobody knows yet."""
     found = {one.node: one for one in status(observed)}
     problems = problems_of(observed, list(found.values()))
-    problems |= dict(_crashes(context.instance, found, problems))
-    problems |= dict(_late(context.instance, observed))
-    problems |= dict(_failed_jobs(context.instance, observed, told))
+    problems |= dict(_crashes(instance, found, problems))
+    problems |= dict(_late(instance, observed))
     unsettled = {node for node, one in found.items() if one.state != FRESH}
+    # What a refresh that failed left undone was made since, or is told by its name.
+    jobs = [redraw_job.name, *([refresh_job.name] if unsettled else [])]
+    problems |= dict(_failed_jobs(instance, observed, jobs, told))
     return problems, {key for key, one in told.items() if one.node in unsettled}
 
 
@@ -112,10 +116,10 @@ def _late(instance: dg.DagsterInstance, observed: Observed) -> Iterator[tuple[st
 
 
 def _failed_jobs(
-    instance: dg.DagsterInstance, observed: Observed, told: dict[str, Problem]
+    instance: dg.DagsterInstance, observed: Observed, jobs: Iterable[str], told: Mapping[str, Problem]
 ) -> Iterator[tuple[str, Problem]]:
-    """The jobs, of each task where they are by task, whose last run failed."""
-    for job in (refresh_job.name, redraw_job.name):
+    """Those of ``jobs``, of each task where they are by task, whose last run failed."""
+    for job in jobs:
         seen = set()
         for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=_LAST_RUNS):
             task = run.tags.get("dagster/partition")
@@ -137,10 +141,8 @@ def _why(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     for entry in instance.all_logs(run.run_id, of_type=kinds):
         event = entry.dagster_event
         error = getattr(event.event_specific_data, "error", None)
-        while error is not None and error.cause is not None:
-            error = error.cause
         if error is not None:
-            return f"{error.message.strip()} (run {run.run_id})"
+            return f"{said_by(error)} (run {run.run_id})"
         if event.event_type == dg.DagsterEventType.RUN_FAILURE and entry.message:
             return f"{entry.message} (run {run.run_id})"
     return f"see run {run.run_id}"

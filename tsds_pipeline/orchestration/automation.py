@@ -19,20 +19,24 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tsds_pipeline.assets.checks import UP_TO_DATE
+from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, describe, node_path, observe
 from tsds_pipeline.lock import is_refreshing
-from tsds_pipeline.object_storage import exchange
+from tsds_pipeline.object_storage import exchange, is_held_elsewhere
 from tsds_pipeline.orchestration.inputs import changed_inputs, partition_requests
 from tsds_pipeline.orchestration.instances import end_dead_runs, nodes_of_run
 from tsds_pipeline.orchestration.jobs import refresh_job
-from tsds_pipeline.orchestration.partitions import TASKS
+from tsds_pipeline.orchestration.partitions import TASKS, asset_key
 from tsds_pipeline.orchestration.wave import are_many
 from tsds_pipeline.project import Project
 from tsds_pipeline.settings import DagsterSettings
-from tsds_pipeline.status import FRESH, NodeStatus, behind, next_nodes, status
+from tsds_pipeline.status import FRESH, MAX_TRIES, NodeStatus, behind, next_nodes, status
 
 _NAMED = 5
+_PAUSE = 3600
+"""Seconds between two runs, once MAX_TRIES on end failed before they made anything."""
+_ASKED_FOR = "tsds/asked_for"
 
 
 def condition(root: str | None, encoders: int = 1) -> dg.AutomationCondition:
@@ -86,20 +90,25 @@ def _asked(root: str | None, instance: dg.DagsterInstance, moment: datetime) -> 
     """One look for all assets of the tick of ``moment``."""
     try:
         project = Project.load(root)
-        if is_refreshing(project):
+        if _is_taken(project):
             return frozenset()
         # In this order: a run that ends in between is passed over this time, and never seen as neither.
         runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-        due = _due(project, runs)
+        due = _due(observe(project), runs)
         return frozenset() if are_many(due, project) else due
     except TsdsError:
         return frozenset()  # `project_inputs` tells what is wrong
 
 
-def _due(project: Project, runs: Iterable[dg.DagsterRun]) -> frozenset[str]:
+def _is_taken(project: Project) -> bool:
+    """Whether a refresh is under way, here or on another machine. TsdsError where its store does not answer."""
+    return is_refreshing(project) or is_held_elsewhere(project)
+
+
+def _due(observed: Observed, runs: Iterable[dg.DagsterRun]) -> frozenset[str]:
     """What is due, where ``runs`` are under way or asked for."""
     busy = {node for run in runs for node in nodes_of_run(run)}
-    return frozenset(next_nodes(observe(project), busy))
+    return frozenset(next_nodes(observed, busy))
 
 
 def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
@@ -141,17 +150,40 @@ def sensors(settings: DagsterSettings, default: dg.DefaultSensorStatus) -> list[
 def _ask_for_many(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     try:
         project = context.resources.project.load()
-        if is_refreshing(project):
+        if _is_taken(project):
             return dg.SkipReason("a refresh is under way")
         runs = context.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
         if any(run.job_name == refresh_job.name for run in runs):
             return dg.SkipReason("a refresh is asked for")
-        due = _due(project, runs)
+        observed = observe(project)
     except TsdsError as error:
         return dg.SkipReason(str(error))
-    if not are_many(due, project):
+    due = _due(observed, runs)
+    # Of an encoder or SQL model that was added after this code was loaded, only a run that loads it anew knows.
+    known = context.repository_def.asset_graph
+    if not are_many(due, project) and all(known.has(asset_key(node)) for node in due):
         return dg.SkipReason(f"{len(due)} partitions are due, which have runs of their own")
-    return dg.RunRequest(tags={"tsds/due": str(len(due))})
+    wanted = content_hash(sorted(due), sorted(observed.versions.items()))
+    if (failed := _failed_in_vain(context.instance, wanted)) is not None:
+        return dg.SkipReason(
+            f"the last {MAX_TRIES} runs failed before they made anything, see run {failed}: the next is asked for "
+            "when something changes, or an hour after it"
+        )
+    return dg.RunRequest(tags={"tsds/due": str(len(due)), _ASKED_FOR: wanted})
+
+
+def _failed_in_vain(instance: dg.DagsterInstance, wanted: str) -> str | None:
+    """The last of so many runs for what is ``wanted`` that failed that it is not asked for for a while."""
+    last = instance.get_run_records(dg.RunsFilter(job_name=refresh_job.name), limit=MAX_TRIES)
+    failed = [
+        one
+        for one in last
+        if one.dagster_run.status == dg.DagsterRunStatus.FAILURE
+        and one.dagster_run.tags.get(_ASKED_FOR) == wanted
+    ]
+    if len(failed) < MAX_TRIES or now() - last[0].create_timestamp.timestamp() > _PAUSE:
+        return None
+    return last[0].dagster_run.run_id
 
 
 def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -159,7 +191,7 @@ def _look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     try:
         project = context.resources.project.load()
         # A refresh tells Dagster of partitions and inputs by itself, and must not lose a partition in its midst.
-        if is_refreshing(project):
+        if _is_taken(project):
             return dg.SensorResult(skip_reason="a refresh is under way", cursor=context.cursor)
         end_dead_runs(context.instance)
         exchange(project)

@@ -13,6 +13,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.scheduler.instigation import SensorInstigatorData, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.defs_state.base import set_defs_state_storage
+from dagster._utils.error import SerializableErrorInfo
 
 from tsds_pipeline.errors import TsdsError, told_of_disk
 from tsds_pipeline.orchestration.launcher import may_be_alive
@@ -161,3 +162,11 @@ def nodes_of_run(run: dg.DagsterRun) -> Iterator[str]:
     partition = run.tags.get("dagster/partition")
     for asset in run.asset_selection or ():
         yield "|".join(filter(None, (asset.to_user_string(), partition)))
+
+
+def said_by(error: SerializableErrorInfo) -> str:
+    """What the exception that ``error`` came from said; without its class where it was said to people."""
+    while error.cause is not None:
+        error = error.cause
+    text = error.message.strip()
+    return text.partition(": ")[2] if error.cls_name in (TsdsError.__name__, dg.Failure.__name__) else text

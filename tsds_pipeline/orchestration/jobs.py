@@ -23,20 +23,20 @@ class Wanted(dg.Config):
 
 @dg.op(name="refresh_project", description="Makes whatever is missing or stale, as `tsds refresh` does.")
 def refresh_op(context: dg.OpExecutionContext, config: Wanted, project: ProjectResource) -> None:
-    loaded = project.load()
-    with refresh_lock(loaded):
-        _follow(context, Refresh(loaded, task=config.task, source=config.source))
+    with refresh_lock(project.load(), wait=True):
+        # What it was before somebody else's refresh ended may be no more.
+        _follow(context, Refresh(project.load(), task=config.task, source=config.source))
 
 
 @dg.op(name="redraw_sample", description="Draws a fresh sample for the task of the run's partition.")
 def redraw_op(context: dg.OpExecutionContext, project: ProjectResource) -> None:
-    loaded = project.load()
-    observed = project.observe()
-    observed.require("task", context.partition_key)
     # Many tasks may be redrawn at one time: they stand in line.
-    with refresh_lock(loaded, wait=True):
-        add_redraw(loaded, context.partition_key)
-        _follow(context, Refresh(loaded, nodes=drawn_nodes(observed, context.partition_key)))
+    with refresh_lock(project.load(), wait=True):
+        observed = project.observe()
+        observed.require("task", context.partition_key)
+        add_redraw(observed.project, context.partition_key)
+        wanted = drawn_nodes(observed, context.partition_key)
+        _follow(context, Refresh(observed.project, nodes=wanted))
 
 
 def _follow(context: dg.OpExecutionContext, work: Refresh) -> None:

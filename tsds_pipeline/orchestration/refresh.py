@@ -45,6 +45,7 @@ from tsds_pipeline.orchestration.instances import (
     is_asking,
     nodes_of_run,
     project_instance,
+    said_by,
     tick_again,
 )
 from tsds_pipeline.orchestration.partitions import asset_key, node_partition
@@ -333,14 +334,8 @@ class _Runner:
     def _note_failure(self, node: str, result: dg.ExecuteInProcessResult) -> str:
         """A failure outside of the asset's body, as Dagster tells it."""
         errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-        info = errors[0] if errors else None
-        while info is not None and info.cause is not None:
-            info = info.cause
-        text = info.message.strip() if info else "the run failed"
-        if info and info.cls_name == TsdsError.__name__:
-            error = TsdsError(text.partition(": ")[2])  # the class comes first
-        else:
-            error = TsdsError(f"{text} (run {result.run_id})")
+        text = said_by(errors[0]) if errors else "the run failed"
+        error = TsdsError(f"{text} (run {result.run_id})")
         record_failure(node_path(self._observed.project.storage, node), error)
         return str(error)
 
