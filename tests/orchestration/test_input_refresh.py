@@ -81,3 +81,11 @@ def test_a_source_that_is_larger_than_memory_is_stored_like_any_other(tmp_path, 
     (failed,) = [step for step in refreshed(root) if step.outcome == "failed"]
     assert "its last good content, 40 records, stays in use" in failed.reasons[0]
     assert read_artifact(node).frame.equals(plain.frame)
+
+
+def test_a_source_that_was_never_good_counts_as_empty_however_often_it_fails(tmp_path):
+    root = make_project(tmp_path / "p", sources=1, tasks=0).root
+    (root / "sources" / "s1.jsonl").write_text("{broken\n")
+    for _ in range(2):
+        (failed,) = [step for step in refreshed(root) if step.outcome == "failed"]
+        assert failed.reasons[0].endswith("(until then it counts as empty)")

@@ -10,11 +10,14 @@ import pytest
 import s3fs
 
 from tests.commands import tsds
+from tests.orchestration.runs import evaluated
 from tests.projects import SETTINGS, append_records, clustered, made, make_project, records, refreshed
 from tests.servers import Bucket
 from tsds_pipeline import object_storage
+from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import observe
 from tsds_pipeline.lock import refresh_lock
+from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.orchestration.refresh import Refresh
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_selection
@@ -123,3 +126,28 @@ def test_a_long_refresh_uploads_meanwhile(machine, monkeypatch):
         next(step for step in Refresh(Project.load(a)).steps() if step.node == "candidate_corpus|s0")
         assert object_storage.Mirror.of(Project.load(b)).pull().copied > 0
     assert states(b)["fresh"] == 3, "a corpus, its vectors and its index"
+
+
+def test_nothing_is_asked_for_while_another_machine_is_at_work(machine, monkeypatch):
+    a, b = machine("a"), machine("b")
+    loaded = Project.load(a)
+    with project_instance(loaded) as instance:
+        defs, cursors = definitions(str(a)), {}
+
+        def said(name: str) -> str:
+            result = evaluated(instance, a, defs, name, cursors)
+            assert not result.run_requests
+            return result.skip_message
+
+        with refresh_lock(Project.load(b)):
+            for name in ("project_inputs", "automation_of_many"):
+                assert said(name) == "a refresh is under way"
+            said("automation")
+        said("project_inputs")
+        assert evaluated(instance, a, defs, "automation_of_many", cursors).run_requests
+        # Nor while nobody can tell.
+        monkeypatch.setitem(
+            fsspec.config.conf, "s3", {"endpoint_url": "http://127.0.0.1:9", "key": "testing"}
+        )
+        for name in ("project_inputs", "automation_of_many"):
+            assert "[storage] url" in said(name)
