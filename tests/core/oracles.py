@@ -72,8 +72,10 @@ def objective(
     return float(alpha / scale * (gamma * d).sum() + (1 - alpha) * penalty(gamma, a, algorithm))
 
 
-def optimum(d: np.ndarray, a: np.ndarray, algorithm: str, alpha: float, scale: float) -> float:
-    """The least objective of Problem RT, by linear programming (HiGHS).
+def optimum(
+    d: np.ndarray, a: np.ndarray, algorithm: str, alpha: float, scale: float, most: int | None = None
+) -> float:
+    """The least objective of Problem RT, by linear programming (HiGHS); with mass for the ``most`` nearest alone.
 
     Row i holds x_ij = M gamma_ij. One variable t with |x_ij - a_j/S| <= t a_j, or for knn_tv one for each pair
     with |x_ij - a_j/S| <= t_ij.
@@ -94,11 +96,18 @@ def optimum(d: np.ndarray, a: np.ndarray, algorithm: str, alpha: float, scale: f
         b_ub=np.concatenate([share, -share]),
         A_eq=rows.tocsr(),
         b_eq=np.ones(m),
+        bounds=[(0, one) for one in [*_nearest_only(d, most), *[None] * (len(cost) - pairs)]],
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
     assert result.status == 0, result.message
     return float(result.fun)
+
+
+def _nearest_only(d: np.ndarray, most: int | None) -> list[float | None]:
+    """Upper bounds of the pairs, None where there is none."""
+    far = np.argsort(np.argsort(d, axis=1, kind="stable"), axis=1) >= (most or d.shape[1])
+    return [0.0 if one else None for one in far.ravel()]
 
 
 def priority_queue_spread(d: np.ndarray, a: np.ndarray, alpha: float, scale: float) -> float:

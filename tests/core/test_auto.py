@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from instances import Instance, instances
 
+from tsds_pipeline import SelectionConfig, select
 from tsds_pipeline.core.transport import (
     ALGORITHMS,
     automatic_size,
@@ -31,7 +32,7 @@ def suits(solution, size: int, units=None) -> bool:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(case=instances(6, 40), share=st.floats(0, 1))
+@given(case=instances(6, 40) | instances(3, 9), share=st.floats(0, 1))
 def test_no_alpha_of_a_dense_grid_is_larger(algorithm, case, share):
     m, n = case.shape
     size = 1 + int(share * (n - 1))
@@ -131,3 +132,47 @@ def test_automatic_size_is_the_effective_size_rounded_down():
     )
     single = oracles.MatrixPool(np.ones((1, 1)), np.ones(1))
     assert automatic_size(solve(single, 1, alpha=0.6)) == 1
+
+
+def test_ties_that_make_the_plan_of_alpha_one_a_single_point():
+    d = np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]])
+    solution = solve_auto(oracles.MatrixPool(d, np.ones(3)), 2, 2)
+    assert suits(solution, 2)
+
+
+def test_a_reference_plan_that_does_not_suit_where_the_half_plan_does():
+    q, c = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [np.cos(0.5), np.sin(0.5)]])
+    config = SelectionConfig(algorithm="knn_uniform")
+    found = select(q, c, 2, config, 0, counts=np.array([2, 6]))
+    assert found.alpha == 0
+    assert found.probabilities == pytest.approx([0.25, 0.75])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_ends_whatever_ties_and_limits_there_are(seed):
+    rng, refused = np.random.default_rng(seed), []
+    for _ in range(250):
+        m, n, dim = (int(k) for k in rng.integers([1, 1, 1], [4, 12, 4]))
+        q, c = rng.normal(size=(m, dim)), rng.normal(size=(n, dim))
+        if rng.random() < 0.5:
+            q, c = np.round(q), np.round(c)
+        most = None if rng.random() < 0.7 else int(rng.integers(1, n + 1))
+        config = SelectionConfig(
+            algorithm=str(rng.choice(ALGORITHMS)),
+            normalize=False,
+            kernel_radius=float(rng.choice([0.1, 1, 3])),
+            distance_scale=float(rng.choice([0.1, 5, 100])),
+            max_neighbors=most,
+            with_replacement=bool(rng.random() < 0.3),
+        )
+        size, counts = int(rng.integers(1, n + 1)), rng.integers(1, 50, size=n)
+        try:
+            found = select(q, c, size, config, 0, counts=counts)
+        except ValueError as error:
+            refused.append((most, str(error)))
+            continue
+        assert found.plan.row_sums == pytest.approx(1 / m)
+        assert found.effective_size >= size * (1 - 1e-6) or found.alpha == 0 or found.truncated
+        if most is not None:
+            assert found.neighborhood_sizes.max() <= most
+    assert all(most and "within max_neighbors only" in error for most, error in refused)

@@ -1,13 +1,17 @@
 """Blocks seen as one array, and which rows are the same."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tsds_pipeline import SelectionConfig, select
 from tsds_pipeline.core import row_stack
+from tsds_pipeline.core.arrays import LONGEST
 from tsds_pipeline.core.row_stack import RowStack, distinct_rows
+from tsds_pipeline.core.transport import ALGORITHMS
 
 
 def test_rows_of_blocks_are_those_of_one_array():
@@ -107,3 +111,24 @@ def test_rows_that_share_a_hash_stay_apart(monkeypatch):
     monkeypatch.setattr(row_stack, "_row_hashes", lambda vectors: np.zeros(len(vectors), dtype=np.uint64))
     first, inverse = distinct_rows(np.array([[1.0], [2.0], [1.0]], dtype=np.float32))
     assert first.tolist() == inverse.tolist() == [0, 1, 2]
+
+
+def test_a_row_that_is_too_long_for_squared_distances_is_named():
+    long = np.array([[1, 2], [3, LONGEST * 1.01]])
+    with pytest.raises(
+        ValueError, match=r"queries\[1\] has length 2.33e\+18, too long for squared distances"
+    ):
+        RowStack.of(long, "queries", normalize=False)
+    assert np.isfinite(RowStack.of(long, "queries", normalize=True)[0:2]).all()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_longest_rows_are_selected_from(algorithm):
+    rng = np.random.default_rng(2)
+    queries, candidates = rng.normal(size=(3, 4)), rng.normal(size=(200, 4))
+    scale = LONGEST / np.linalg.norm(candidates, axis=1).max() * (1 - 1e-6)
+    config = SelectionConfig(algorithm=algorithm, normalize=False, kernel_radius=0.5, alpha=0.5)
+    plain = select(queries, candidates, 5, config, 0)
+    scaled = replace(config, kernel_radius=0.5 * scale, distance_scale=config.distance_scale * scale)
+    found = select(queries * scale, candidates * scale, 5, scaled, 0)
+    np.testing.assert_allclose(found.probabilities, plain.probabilities, rtol=1e-4, atol=1e-9)

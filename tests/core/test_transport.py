@@ -62,6 +62,25 @@ def test_objective_is_that_of_the_linear_programme(algorithm, case):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+@settings(max_examples=200)
+@given(case=instances(), most=st.integers(1, 7))
+def test_under_a_limit_too_it_is_that_of_the_linear_programme(algorithm, case, most):
+    a, (_, n) = weights(case, algorithm), case.shape
+    solution = solved(case, algorithm, max_neighbors=most)
+    gamma = solution.plan.dense()
+    assert_plan(gamma)
+    assert np.count_nonzero(gamma, axis=1).max() <= most
+    best = oracles.optimum(case.d, a, algorithm, case.alpha, case.scale, most)
+    reached = oracles.objective(gamma, case.d, a, algorithm, case.alpha, case.scale)
+    tolerance = {"rel": 1e-9, "abs": rounding(gamma, a)}
+    assert reached == pytest.approx(best, **tolerance)
+    assert solution.objective == pytest.approx(reached, **tolerance)
+    free = oracles.optimum(case.d, a, algorithm, case.alpha, case.scale)
+    assert solution.truncated or reached == pytest.approx(free, **tolerance)
+    assert most < n or not solution.truncated
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @fixed_by_fixture
 @given(case=instances(8, 60))
 def test_deepened_neighborhoods_give_what_full_ones_give(algorithm, monkeypatch, case):
@@ -237,6 +256,7 @@ def test_knn_tv_warns_when_it_keeps_every_candidate():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solve(pool, 3, algorithm="knn_tv", alpha=0.5, distance_scale=0.1)
+        solve(oracles.MatrixPool(np.ones((3, 20)), np.ones(20)), 3, algorithm="knn_tv", alpha=1.0)
 
 
 def test_a_plan_with_too_many_entries_is_refused(monkeypatch):

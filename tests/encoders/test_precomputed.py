@@ -44,6 +44,15 @@ def test_a_useless_vector_names_its_record_and_the_field(tmp_path, row, problem,
         embed(records, encoder, tmp_path, "task t")
 
 
+def test_a_vector_that_is_too_long_for_squared_distances_names_its_record(tmp_path):
+    records = with_vectors([[1, 1], [0, 1e19]])
+    with pytest.raises(
+        TsdsError, match=r'^source a: the vector of record .*\("text 1"\) is longer than 2.3e\+18'
+    ):
+        embed(records, encoder_of(normalize=False), tmp_path, "source a")
+    assert embed(records, encoder_of(normalize=True), tmp_path, "source a").vectors[1].tolist() == [0, 1]
+
+
 def test_records_without_vectors(tmp_path):
     with pytest.raises(TsdsError, match=r'^source a: .* field "emb" .*\[encoder\] field'):
         embed(records_of(["a"]), encoder_of(field="emb"), tmp_path, "source a")

@@ -12,6 +12,8 @@ BLOCK_BYTES = 64 * 2**20
 _CACHED_BYTES = 2**20
 # How far from 1 the length of a float32 row may be that was scaled to unit length before.
 UNIT_ROUNDING = 1e-6
+# Of vectors up to this length (2.3e18) squared distances, and what they are put together from, are finite in float32.
+LONGEST = float(np.sqrt(np.finfo(np.float32).max)) / 8
 
 
 def as_vectors(vectors: np.ndarray, name: str) -> np.ndarray:

@@ -140,7 +140,7 @@ class PairsOfCell:
     def _runs(self) -> list[range]:
         """The places in which the rows of the near cells stand: those side by side joined, the long ones cut."""
         near, starts = self.near, self.cells.starts
-        joined = np.split(near, np.flatnonzero(np.diff(near) > 1) + 1)
+        joined = np.split(near, np.flatnonzero(np.diff(near) > 1) + 1) if len(near) else []
         return [
             range(start, min(start + _ROWS_AT_ONCE, starts[run[-1] + 1]))
             for run in joined

@@ -9,7 +9,8 @@ with a_j = n_j/rho_j (n_j for knn_uniform) and S their sum. Along a row in order
 is the cost of reaching past the k-1 nearest. c(s), summed over the rows, never decreases: at each s_ik it grows
 by s_ik (d_i,k+1 - d_ik). s* is the largest s_ik with alpha/C c(s) < (1 - alpha) M, and every row fills
 a_k/(M s*) nearest first until 1/M is given away. From s* = S/2 on, the optimum is the better of the filling at S/2
-and the reference plan (TSDS, theorem 3.2 and appendix, without its assumption that s* <= S/2).
+and the reference plan (TSDS, theorem 3.2 and appendix, without its assumption that s* <= S/2). Where some candidate
+may have no mass, as under ``max_neighbors``, G is 1/S at least, and so it is the filling at S/2 at the widest.
 """
 
 from functools import cached_property
@@ -33,9 +34,11 @@ class KernelProblem(TransportProblem):
     ordered = True
 
     def spread(self, alpha: float) -> float:
-        if alpha in (0, 1):
-            return 0.0 if alpha == 1 else np.inf
-        budget = (1.0 - alpha) / alpha * self.scale * self.m
+        if alpha == 1:
+            return 0.0
+        if alpha == 0 and not self.confined:
+            return np.inf
+        budget = (1.0 - alpha) / alpha * self.scale * self.m if alpha else np.inf
         while True:
             # A crossing found in truncated rows is never too small; nothing past S/2 needs to be known.
             crossing = min(self._crossing(budget), self.pool.total_weight()[1] / 2)
@@ -44,7 +47,7 @@ class KernelProblem(TransportProblem):
         half = self._half(crossing)
         if crossing < half:
             return crossing
-        return half if self._half_is_better(alpha) else np.inf
+        return half if self.confined or self._half_is_better(alpha) else np.inf
 
     def alpha(self, spread: float) -> float:
         if np.isinf(spread):
@@ -66,6 +69,8 @@ class KernelProblem(TransportProblem):
         return block.reached[:, -1] < spread
 
     def cut(self, block: Block, spread: float) -> np.ndarray:
+        if self.confined and self._half(spread) <= spread:
+            return self.limited(block)  # the reference plan may have been better
         # A row that ends exactly at s* may be the one that holds it down.
         end = self.short(block, spread) if spread == 0 else block.reached[:, -1] <= spread * (1 + _ROUNDING)
         return end & self.limited(block) if end.any() else end

@@ -67,11 +67,16 @@ class TransportProblem(ABC):
         self.known = Neighborhoods(pool, n_queries, max_neighbors)
         self.whole: WholeRows | None = None
 
+    @property
+    def confined(self) -> bool:
+        """Whether rows may not reach every candidate (``max_neighbors``): the reference plan is not feasible then."""
+        return self.known.limit < self.pool.size
+
     # What distinguishes the algorithms.
 
     @abstractmethod
     def spread(self, alpha: float) -> float:
-        """The spread of the optimum at ``alpha``."""
+        """The spread of the optimum at ``alpha``; finite where the problem is ``confined``."""
 
     @abstractmethod
     def alpha(self, spread: float) -> float:

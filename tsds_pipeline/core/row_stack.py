@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from tsds_pipeline.core.arrays import UNIT_ROUNDING, as_vectors, check_shape, row_blocks, row_lengths
+from tsds_pipeline.core.arrays import LONGEST, UNIT_ROUNDING, as_vectors, check_shape, row_blocks, row_lengths
 from tsds_pipeline.core.machine import block_bytes
 
 # What the system maps around a row that is read of a file; what may be mapped before it is given back.
@@ -27,7 +27,7 @@ class RowStack:
         """``vectors`` (n, dim) of any real dtype, checked, and read at length 1 where ``normalize``.
 
         float32 and float16 stay where they are, in memory or in a mapped file, of which little is resident.
-        ValueError names the row that is not finite or, to be normalised, all zeros.
+        ValueError names the row that is not finite or, to be normalised, all zeros; or else longer than LONGEST.
         """
         as_it_is = isinstance(vectors, np.ndarray) and vectors.dtype in (np.float32, np.float16)
         if not (as_it_is and vectors.flags.c_contiguous):
@@ -41,6 +41,12 @@ class RowStack:
             row = int(np.argmin(finite))
             raise ValueError(f"{name}[{row}] has a value that is not finite in float32; remove or repair it")
         if not normalize:
+            if stack.longest > LONGEST:
+                row = int(np.argmax(lengths))
+                raise ValueError(
+                    f"{name}[{row}] has length {lengths[row]:.3g}, too long for squared distances in float32; scale "
+                    f"all vectors down (to {LONGEST:.2g} at most) or normalize"
+                )
             return stack
         if not lengths.all():
             row = int(np.argmin(lengths))

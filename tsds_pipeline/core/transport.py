@@ -22,7 +22,8 @@ ALGORITHMS = ("knn_kde", "knn_uniform", "knn_tv")
 DEFAULT_DISTANCE_SCALES = {"knn_kde": 5.0, "knn_uniform": 5.0, "knn_tv": 0.3}
 AUTO_SIZE_ALPHA = 0.6
 _STEP = 1.5
-# Spreads tried between two, and how closely the least that will do is found.
+# Spreads tried between two, and how closely the least that will do is found: relative to it, or, where it is less,
+# to the least at which there is anything new.
 _TRIES = 7
 _CLOSE = {"known": 1e-9, "whole": 1e-6}
 _ROUNDING = 1e-9
@@ -151,28 +152,36 @@ def _largest_alpha(problem: TransportProblem, target: _Target) -> float:
     """From alpha = 1 downwards, so that dense plans are touched only where they are needed; then closer in."""
     if target.met(problem.probabilities([0.0])[0]):
         return 1.0
-    low, spread = 0.0, problem.least_spread()
-    while True:
+    least = problem.least_spread()
+    low, spread = 0.0, least
+    while True:  # the plan at ``low`` does not suit, and no spread here is infinite
         high = problem.bounded(spread)
         plan = problem.probabilities([high])[0]
         if target.met(plan):
-            for close in _closer(problem, target, low, high):
+            for close in _closer(problem, target, low, high, least):
                 alpha = rounded_down(problem.alpha(close))
                 # The optimum at that alpha is the plan of the next breakpoint from there on.
                 reached = problem.spread(alpha)
                 if target.met(problem.probabilities([reached])[0]):
                     return alpha
+            if np.isinf(reached):  # from there on it is the reference plan
+                return _widest_alpha(problem, target, high, plan)
             high = max(high, reached)
         if high < spread:
             return _widest_alpha(problem, target, high, plan)
         low, spread = high, _STEP * high
 
 
-def _closer(problem: TransportProblem, target: _Target, low: float, high: float) -> tuple[float, float]:
-    """Two close spreads in [low, high], of which the first does not meet ``target`` and the second does."""
+def _closer(
+    problem: TransportProblem, target: _Target, low: float, high: float, least: float
+) -> tuple[float, float]:
+    """Two close spreads in [low, high], of which the first does not meet ``target`` and the second does.
+
+    Where ties make the plan of 0 another than that of any spread above it, the first is 0.
+    """
     while True:
         whole = problem.whole is not None
-        if high - low <= _CLOSE["whole" if whole else "known"] * high:
+        if high - low <= _CLOSE["whole" if whole else "known"] * max(high, least):
             return low, high
         tries = np.linspace(low, high, _TRIES + 2)[1:-1]
         # A pass over whole rows serves all tries; known rows are quick, one try at a time.
@@ -183,7 +192,7 @@ def _closer(problem: TransportProblem, target: _Target, low: float, high: float)
 
 def _widest_alpha(problem: TransportProblem, target: _Target, spread: float, plan: np.ndarray) -> float:
     """When no plan short of the reference plan will do: that one, or the widest that max_neighbors allows."""
-    if any(problem.cut(block, spread).any() for block in problem.blocks(spread)):
+    if problem.confined or any(problem.cut(block, spread).any() for block in problem.blocks(spread)):
         if target.drawable(plan):
             return rounded_down(problem.alpha(spread))
         raise ValueError(

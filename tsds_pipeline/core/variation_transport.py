@@ -28,7 +28,9 @@ class VariationProblem(TransportProblem):
     ordered = False
 
     def spread(self, alpha: float) -> float:
-        return (1.0 - alpha) * self.scale / alpha if alpha else np.inf
+        if alpha:
+            return (1.0 - alpha) * self.scale / alpha
+        return self.bounded(np.finfo(float).max) if self.confined else np.inf
 
     def alpha(self, spread: float) -> float:
         return 0.0 if np.isinf(spread) else self.scale / (self.scale + spread)
@@ -36,7 +38,7 @@ class VariationProblem(TransportProblem):
     def solution(self, alpha: float) -> Solution:
         solution = super().solution(alpha)
         everything = int(solution.neighborhood_sizes.sum()) == self.m * self.pool.size
-        if alpha and everything and self.pool.size > 1:
+        if solution.spread > 0 and alpha and everything and self.pool.size > 1:
             warnings.warn(
                 f"knn_tv keeps every candidate of every query: the threshold (1 - alpha) C / alpha = "
                 f"{solution.spread:.4g} exceeds the range of distances; lower distance_scale or raise alpha",

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.core.arrays import row_blocks
+from tsds_pipeline.core.arrays import row_blocks, row_lengths
 from tsds_pipeline.errors import UnusableVectorError
 from tsds_pipeline.progress import Progress
 from tsds_pipeline.settings import EncoderSettings
@@ -94,18 +94,24 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def check_vectors(vectors: np.ndarray, records: pl.DataFrame, name: str, remedy: str) -> None:
-    """Raise :class:`UnusableVectorError` when a row of ``vectors`` is not finite or all zeros, naming its record.
+def check_vectors(
+    vectors: np.ndarray, records: pl.DataFrame, name: str, remedy: str, longest: float = np.inf
+) -> None:
+    """Raise :class:`UnusableVectorError` when a row of ``vectors`` cannot be used, naming its record.
 
-    ``records`` has a row for each vector; ``name`` says whose they are, as in "source flan_cot".
+    It is not finite, all zeros, or longer than ``longest``. ``records`` has a row for each vector; ``name`` says whose
+    they are, as in "source flan_cot".
     """
     for start, stop in row_blocks(len(vectors), vectors.shape[1] * 2):
         block = vectors[start:stop]
         finite, zero = np.isfinite(block).all(axis=1), ~block.any(axis=1)
-        bad = ~finite | zero
+        long = row_lengths(block) > longest if longest < np.inf else np.zeros(len(block), dtype=bool)
+        bad = ~finite | zero | long
         if bad.any():
             row = int(np.argmax(bad))
             problem = "is all zeros" if zero[row] else "has a value that is not finite"
+            if finite[row] and long[row]:
+                problem = f"is longer than {longest:.2g}, too long for squared distances in float32"
             record = describe(records.row(start + row, named=True))
             raise UnusableVectorError(f"{name}: the vector of {record} {problem}: {remedy}")
 

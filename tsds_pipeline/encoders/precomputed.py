@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tsds_pipeline.core.arrays import LONGEST
 from tsds_pipeline.encoders.base import as_fingerprint, check_vectors, describe, unit_rows
 from tsds_pipeline.errors import UnusableVectorError
 
@@ -32,5 +33,6 @@ class PrecomputedVectors:
             record = describe(records.row(int(column.is_null().arg_max() or 0), named=True))
             raise UnusableVectorError(f'{name}: {record} has no "{self.field}": give each record its vector')
         vectors = np.ascontiguousarray(column.to_numpy(), dtype=np.float32)
-        check_vectors(vectors, records, name, f'repair the field "{self.field}" or remove the record')
+        remedy = f'repair the field "{self.field}" or remove the record'
+        check_vectors(vectors, records, name, remedy, np.inf if self.normalize else LONGEST)
         return unit_rows(vectors) if self.normalize else vectors
