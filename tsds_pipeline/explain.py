@@ -66,9 +66,13 @@ class Explainer:
 
     @property
     def neighborhood_sizes(self) -> np.ndarray:
-        """How many candidates each query gives mass to explicitly, (M,): beside them a background reaches all."""
-        queries = self._table.select(pl.col("plan").list.eval(pl.element().struct.field("query")).explode())
-        return np.bincount(queries["plan"].drop_nulls().to_numpy(), minlength=len(self._queries))
+        """How many candidates each query gives mass to, (M,)."""
+        entries = self._table.select(pl.col("plan").explode()).drop_nulls().unnest("plan")
+        if not self._notes["background"]:
+            return np.bincount(entries["query"].to_numpy(), minlength=len(self._queries))
+        # The background gives to all, and an entry that is negative takes it away.
+        none = entries.filter(pl.col("mass") < 0)["query"].to_numpy()
+        return len(self._table) - np.bincount(none, minlength=len(self._queries))
 
     def numbers(self, wanted: Iterable[str]) -> list[int]:
         """The queries, from 0, that ``wanted`` names: by record id, else by number from 1, or "all"."""

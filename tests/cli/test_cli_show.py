@@ -9,9 +9,11 @@ import pytest
 
 from tests.commands import tsds
 from tests.projects import append_records, clustered, make_project, records, refreshed
+from tsds_pipeline.core import problem
 from tsds_pipeline.explain import Explainer
 from tsds_pipeline.orchestration.refresh import Refresh
 from tsds_pipeline.project import Project
+from tsds_pipeline.results import load_result
 
 
 def test_a_few_queries_by_default(done_once):
@@ -79,13 +81,21 @@ def test_a_source_that_is_gone(done):
     assert "(no longer in its source)" in tsds("-p", done, "show", "t0").stdout
 
 
-@pytest.mark.parametrize("settings", ["alpha = 0.6", "alpha = 0.0", 'alpha = 0.3\nalgorithm = "knn_tv"'])
-def test_shares_distances_and_draws(tmp_path, settings):
+@pytest.mark.parametrize("background", [0.0, 1.0])
+@pytest.mark.parametrize("settings", ["alpha = 0.6", "alpha = 0.0", 'alpha = 0.2\nalgorithm = "knn_tv"'])
+def test_shares_distances_and_draws(tmp_path, monkeypatch, settings, background):
+    if background:  # as in a pool of millions
+        monkeypatch.setattr(problem, "MAX_KNOWN_PAIRS", 0)
+        monkeypatch.setattr(problem, "MAX_EXPLICIT_PAIRS", 0)
+    widest = "0.6" not in settings
     settings = f'[encoder]\nkind = "precomputed"\n[selection]\nsize = 12\nepochs = 2\n{settings}\n'
     make_project(tmp_path, sources=2, tasks=1, n=30, settings=settings)
     refreshed(tmp_path)
     explainer = Explainer(Project.load(tmp_path), "t0")
     found = explainer.explain(range(7), 1000)
+    notes = load_result(tmp_path, "selection_probabilities", "t0").header.notes
+    assert notes["background"] == (background if widest else 0.0)
+    assert explainer.neighborhood_sizes.tolist() == [one.with_mass for one in found]
     by_query = pl.concat(one.candidates for one in found)
     for one in found:
         assert one.candidates["share"].sum() == pytest.approx(1.0)

@@ -209,6 +209,13 @@ def test_a_budget_is_spent_and_never_exceeded(seed, budget):
     assert 7 in constrained_draw(p, size, needs, ids=names(60), key="k").epochs[0]
 
 
+def test_a_budget_that_buys_nothing_is_an_error():
+    with pytest.raises(ValueError, match=r"the first example drawn costs 10, more than all of 9"):
+        constrained_draw(
+            np.full(4, 0.25), 1, Constraints(costs=np.full(4, 10), budget=9), ids=names(4), key="k"
+        )
+
+
 def test_a_budget_that_cannot_serve_the_queries_is_an_error():
     needs = Constraints(wanted=[np.array([0]), np.array([1])], least=1, costs=np.full(4, 10), budget=15)
     with pytest.raises(ValueError, match=r"2 examples are needed for the 2 queries .* cost 20, more than 15"):

@@ -10,6 +10,7 @@ from tsds_pipeline.stages.sample import (
     TASK,
     TOKENS,
     certain_share,
+    constraints_of,
     draw_examples,
     drawable,
     repetitions,
@@ -150,3 +151,12 @@ def test_repetitions_within_an_epoch():
     table = sample(2, epochs=30)
     assert repetitions(table) == 0
     assert repetitions(pl.concat([table, table[:3]])) == 3
+
+
+def test_a_query_wants_what_it_gives_mass_to_not_what_a_background_is_taken_from():
+    entry = pl.List(pl.Struct({"query": pl.Int64, "mass": pl.Float64}))
+    plan = [[(0, 0.2), (1, -0.1)], [(0, 0.2)], [(0, -0.1), (1, 0.3)], []]
+    entries = [[{"query": query, "mass": mass} for query, mass in pairs] for pairs in plan]
+    table = PROBABILITIES.with_columns(plan=pl.Series(entries, dtype=entry))
+    found = constraints_of(task(min_per_query=1), 3, sampling_units(PROBABILITIES), table)
+    assert [rows.tolist() for rows in found.wanted] == [[0], [1]]

@@ -269,12 +269,12 @@ def sample_size(task: str, sample: pl.DataFrame, settings: ResolvedTask, size: i
     repeated = 0 if settings.with_replacement else repetitions(sample)
     again = f"delete storage/selection_probabilities/{task}.parquet {_AGAIN}"
     if settings.tokens is not None:
-        most = int(sample.group_by("epoch").agg(pl.col(TOKENS).sum())[TOKENS].max() or 0)
-        problem = None
-        if not 0 < most <= settings.tokens or repeated:
+        by_epoch = sample.group_by("epoch").agg(pl.col(TOKENS).sum())[TOKENS]
+        most, problem = int(by_epoch.max() or 0), None
+        if most > settings.tokens or len(by_epoch) != settings.epochs or repeated:
             problem = (
-                f"an epoch has {most:,} tokens where at most {settings.tokens:,} were asked for, {repeated:,} rows are "
-                f"twice in an epoch: {again}"
+                f"there are {len(by_epoch):,} of {settings.epochs:,} epochs, of at most {most:,} tokens where "
+                f"{settings.tokens:,} were asked for; {repeated:,} rows are twice in an epoch: {again}"
             )
         return result("sample_size", problem, rows=len(sample), tokens=most, repeated=repeated)
     wanted = size * settings.epochs

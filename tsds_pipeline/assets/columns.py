@@ -123,7 +123,8 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "nearest_query": _column(_NEAREST, "query_embeddings.record_id"),
         "distance": _column(_DISTANCE, "query_neighbors.distance"),
         "plan": _column(
-            "The queries (by row) that give it mass, and how much.",
+            "The queries (by row) that give it mass, and how much; where the notes of the result have a background, "
+            "how much more or less than that gives it.",
             "query_neighbors.query",
             "query_neighbors.distance",
             "kde_densities.density",

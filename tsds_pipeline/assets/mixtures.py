@@ -104,7 +104,9 @@ def _leaks(
 
     Texts are compared with all examples, vectors with those that are there for the task.
     """
-    examples, found, unread = mixture.unique("content_id", maintain_order=True), {}, {}
+    examples = mixture.unique("content_id", maintain_order=True)
+    of_tasks = mixture.unique(["content_id", TASK], maintain_order=True)
+    found, unread = {}, {}
     for task in tasks:
         project = observed.project.for_task(task)
         if project.settings.resolved_task(task).leaks == "allow":
@@ -114,7 +116,7 @@ def _leaks(
         except TsdsError as error:
             tests, unread[task] = None, str(error)
         queries = (made_from[f"{asset}|{task}"] for asset in ("query_examples", "query_embeddings"))
-        guard, of_task = guard_of(observed, task, *queries, tests), examples.filter(pl.col(TASK) == task)
+        guard, of_task = guard_of(observed, task, *queries, tests), of_tasks.filter(pl.col(TASK) == task)
         texts = replace(guard, distance=None).leaks(examples, lambda: np.empty((0, 0)))
         near = guard.leaks(of_task, partial(StoredVectors(project).of, of_task))
         leaks = pl.concat([texts, near]).unique("content_id", keep="first", maintain_order=True)

@@ -52,7 +52,7 @@ from tsds_pipeline.stages.sample import (
     sampling_units,
     with_records,
 )
-from tsds_pipeline.stages.token_budget import CandidateTokens, bought
+from tsds_pipeline.stages.token_budget import CandidateTokens, affordable, bought
 from tsds_pipeline.storage import Artifact, Draft
 from tsds_pipeline.summary import StoredVectors
 from tsds_pipeline.workers import workers_of
@@ -211,8 +211,11 @@ def sampled_subset(
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
         corpora, table = corpora_of(stage.observed, task, made_from), selection_probabilities.frame
         units = sampling_units(table)
+        warnings: list[str] = []
         if tokens := _tokens(stage, task, corpora):
             units = units.with_columns(pl.Series(TOKENS, tokens.of(units["content_id"])))
+            if settings.tokens is not None:
+                units, warnings = affordable(units, settings.tokens)
         size = _size(task, settings, solved, units)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
@@ -231,7 +234,7 @@ def sampled_subset(
             sample,
             made_from,
             content=(sample,),
-            notes={"task": task, **drawn_as},
+            notes={"task": task, **drawn_as, **({"warnings": warnings} if warnings else {})},
             metadata={**drawn_as, "by_source": by_source},
             preview=sample.select("text", "probability", "distance", "source", "id"),
             check_results=[
@@ -263,16 +266,15 @@ def _size(task: str, settings: ResolvedTask, solved: Mapping[str, Any], units: p
     """How many examples an epoch has; of a budget of tokens, in expectation."""
     if settings.tokens is None:
         return wanted_size(settings, solved["examples"], solved["auto_size"])
+    if units.is_empty():
+        raise TsdsError(
+            f"task {task}: each of the examples with mass has more than {settings.tokens:,} tokens: ask for more"
+        )
     if (there := int(units[TOKENS].sum())) < settings.tokens:
         raise TsdsError(
             f"task {task}: {settings.tokens:,} tokens were asked for but at alpha = {solved['alpha']:.4g} the "
             f'{len(units):,} examples with mass have {there:,}: set [tasks.{task}] alpha (or alpha = "auto"), or fewer '
             "tokens"
-        )
-    if (least := int(units[TOKENS].min())) > settings.tokens:
-        raise TsdsError(
-            f"task {task}: no example has as few as {settings.tokens:,} tokens (the shortest with mass has {least:,}): "
-            "ask for more"
         )
     return bought(units["probability"].to_numpy(), units[TOKENS].to_numpy(), settings.tokens)
 

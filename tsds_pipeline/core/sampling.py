@@ -203,7 +203,10 @@ class Constraints:
     costs: np.ndarray | None = None
     """What each candidate costs, (n,) int64; with it the size is only expected, see ``budget``."""
     budget: int | None = None
-    """Examples are taken in the order of the draw while their cost is within it. Not together with ``bounds``."""
+    """Examples are taken in the order of the draw while their cost is within it; ValueError where the first is not.
+
+    Not together with ``bounds``.
+    """
 
 
 class Drawn(NamedTuple):
@@ -313,6 +316,10 @@ def _within_budget(ranked, needed, support, constraints: Constraints) -> np.ndar
     """The first of ``ranked`` whose costs are within the budget; all that are ``needed`` have to be."""
     spent = np.cumsum(constraints.costs[ranked])
     number = int(np.searchsorted(spent, constraints.budget, side="right"))
+    if not number:
+        raise ValueError(
+            f"the first example drawn costs {int(spent[0]):,}, more than all of {constraints.budget:,}"
+        )
     if number < (least := int(needed.sum())):
         raise ValueError(
             f"{least:,} examples are needed for the {len(constraints.wanted):,} queries to have "

@@ -134,10 +134,10 @@ def _amount(bound: float, size: int) -> float:
 
 
 def _wanted(units: pl.DataFrame, probabilities: pl.DataFrame) -> list[np.ndarray]:
-    """The rows of ``units`` that each query gives mass to explicitly."""
+    """The rows of ``units`` that each query gives mass to, or where all do, more than others."""
     rows = units.select("content_id").with_row_index("row")
-    pairs = probabilities.select("content_id", "plan").explode("plan").drop_nulls("plan")
-    pairs = pairs.select("content_id", query=pl.col("plan").struct.field("query")).unique()
+    pairs = probabilities.select("content_id", "plan").explode("plan").drop_nulls("plan").unnest("plan")
+    pairs = pairs.filter(pl.col("mass") > 0).select("content_id", "query").unique()
     by_query = pairs.join(rows, on="content_id").group_by("query").agg(pl.col("row").sort()).sort("query")
     return [row.to_numpy().astype(np.int64) for row in by_query["row"]]
 

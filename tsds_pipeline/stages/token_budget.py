@@ -29,6 +29,18 @@ class CandidateTokens:
         ].to_numpy()
 
 
+def affordable(units: pl.DataFrame, budget: int) -> tuple[pl.DataFrame, list[str]]:
+    """The sampling ``units`` that do not cost more than all of ``budget``, and what to say of the others, if any."""
+    kept = units.filter(pl.col("tokens") <= budget)
+    if len(kept) == len(units):
+        return units, []
+    share = 1 - kept["probability"].sum() / units["probability"].sum()
+    return kept, [
+        f"{len(units) - len(kept):,} candidates with {share:.1%} of the mass cannot be drawn: each has more tokens "
+        f"than tokens = {budget:,}, up to {units['tokens'].max():,}"
+    ]
+
+
 def bought(probabilities: np.ndarray, tokens: np.ndarray, budget: int) -> int:
     """How many examples ``budget`` tokens buy in expectation; all have mass, and ``tokens`` (n,).
 
