@@ -98,6 +98,32 @@ def test_a_test_set_counts_where_there_is_one(tmp_path):
     assert before.keys() == after.keys()
 
 
+def test_how_a_test_set_is_read_counts_with_it(tmp_path):
+    project = make_project(tmp_path, sources=1, tasks=2, n=5)
+    (tmp_path / "x.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "tmpl.jinja").write_text("{{ messages }}")
+    write_records(tmp_path / "tasks" / "t0" / "test.jsonl", [{"text": "x"}])
+    plain = (tmp_path / "tsds.toml").read_text()
+
+    def changed(before: str, after: str) -> set[str]:
+        found = []
+        for text in (before, after):
+            (tmp_path / "tsds.toml").write_text(plain + text)
+            found.append(observe(project.load(project.root)).versions)
+        return {node for node in found[0] if found[0][node] != found[1][node]}
+
+    drop = '[tasks.t0]\nleaks = "drop"\n'
+    reading = {"query_files|t0", "solver_settings|t0", "draw_settings|t0"}
+    assert changed(drop, drop + 'text = "{text}!"\n') == reading
+    for how in ("[corpus]\nmax_chars = 9\n", '[corpus]\nchat_template = "tmpl.jinja"\n'):
+        assert changed(drop, how + drop) == reading | {"query_files|t1", "source_files|s0"}
+    excluded = '[exclude.e]\npath = "x.jsonl"\n[sources.s0]\nmax_chars = 5\n'
+    assert "source_files|s0" in changed(excluded, "[corpus]\nmax_chars = 9\n" + excluded)
+    assert "source_files|s0" not in changed(
+        "[sources.s0]\nmax_chars = 5\n", "[corpus]\nmax_chars = 9\n[sources.s0]\nmax_chars = 5\n"
+    )
+
+
 def test_nodes_for_people():
     assert describe("query_neighbors|a|t") == "query_neighbors[a x t]"
     assert describe("pool_summary") == "pool_summary"

@@ -172,6 +172,8 @@ def observe(project: Project) -> Observed:
     from tsds_pipeline.encoders import both_fingerprints
 
     found, settings = scan(project), project.settings
+    template = chat_template(project)
+    fingerprint = template.fingerprint if template else None
     texts = {
         "index_settings": index_part(settings),
         "source_registry": json.dumps(list(found.sources)),
@@ -180,22 +182,22 @@ def observe(project: Project) -> Observed:
         seen = project.with_encoder(name)
         texts[seen.of_encoder("encoder_settings")] = both_fingerprints(seen.settings.encoder, project.root)
         texts[seen.of_encoder("pool_settings")] = pool_part(seen.settings)
+    # A test set is read as the queries are.
+    tests = {
+        task: content_hash(files.version, query_part(settings, task, fingerprint))
+        for task, files in found.tests.items()
+    }
     for task in found.tasks:
-        tests = found.tests.get(task)
         tokenizer = _tokenizer(project, settings.resolved_task(task).tokenizer)
-        test_set = tests and tests.version
-        texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer, test_set)
+        texts[f"solver_settings|{task}"] = solver_part(settings, task, tokenizer, tests.get(task))
         texts[f"draw_settings|{task}"] = draw_part(
-            settings, task, _redraws(project, task), test_set, tokenizer
+            settings, task, _redraws(project, task), tests.get(task), tokenizer
         )
-    test_sets_of = {task: files.version for task, files in found.tests.items()}
     for mixture, table in settings.mixtures.items():
         tokenizer = _tokenizer(project, table.tokenizer)
-        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer, test_sets_of)
+        texts[f"mixture_settings|{mixture}"] = mixture_part(settings, mixture, tokenizer, tests)
     versions = {node: content_hash(text) for node, text in texts.items()}
     test_sets = {name: files.version for name, files in found.excluded.items()}
-    template = chat_template(project)
-    fingerprint = template.fingerprint if template else None
     for key, files in found.sources.items():
         texts[node := f"source_files|{key}"] = corpus_part(settings, key, test_sets, fingerprint)
         versions[node] = content_hash(files.version, texts[node])

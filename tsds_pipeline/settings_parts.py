@@ -69,9 +69,10 @@ def corpus_part(
     max_chars, max_quarantined = corpus_limits(settings, source)
     text = settings.sources.get(source, SourceSettings()).text
     excluded = {
-        name: [version[:12], settings.exclude[name].text] for name, version in (test_sets or {}).items()
+        name: [version[:12], settings.exclude[name].text, settings.corpus.max_chars]
+        for name, version in (test_sets or {}).items()
     }
-    templates = [text, *(own for _, own in excluded.values())]
+    templates = [text, *(own for _, own, _ in excluded.values())]
     return _canonical(
         text=text,
         max_chars=max_chars,
@@ -95,7 +96,8 @@ def solver_part(
 ) -> str:
     """What decides the probabilities of ``task``. The amount counts only where alpha = "auto" follows it.
 
-    ``tokenizer`` identifies that of the task, ``test_set`` is the version of its test set, as far as there are any.
+    ``tokenizer`` identifies that of the task, ``test_set`` what its test set is and how it is read, as far as there
+    are any.
     """
     resolved = settings.resolved_task(task)
     names = ["algorithm", "alpha", "distance_scale", "max_neighbors", "sources", "exclude"]
@@ -117,7 +119,7 @@ def mixture_part(
 ) -> str:
     """What decides what is drawn for ``mixture``, beside the probabilities, and what it is checked for.
 
-    ``tokenizer`` identifies its tokenizer; ``test_sets`` are the versions of those of tasks, as far as there are any.
+    ``tokenizer`` identifies its tokenizer; ``test_sets`` what those of tasks are, as in ``solver_part``.
     """
     own = settings.mixtures[mixture]
     amount = {"size": own.size} if own.tokens is None else {"tokens": own.tokens}

@@ -313,6 +313,12 @@ def test_an_embedding_that_fails_holds_back_its_source_only(project, monkeypatch
     assert_all_fresh(project)
 
 
+def test_settings_that_choose_the_same_index_make_nothing_after_it(project):
+    (project / "tsds.toml").write_text(SETTINGS.replace("[pool]", "[pool]\nexpected_queries = 5"))
+    assert made(refreshed(project)) == ["faiss_index|s0", "faiss_index|s1", "faiss_index|s2"]
+    assert_all_fresh(project)
+
+
 def test_an_index_that_does_not_fit_one_source_is_replaced_by_exact_search(project):
     write_records(project / "sources" / "s9.jsonl", records("s9", clustered(4, 77)))
     (project / "tsds.toml").write_text(SETTINGS.replace("[pool]", '[pool]\nindex = "IVF8,Flat"'))

@@ -22,7 +22,7 @@ from tsds_pipeline.corpus import (
 )
 from tsds_pipeline.corpus.exclusions import field_that_none_has
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
-from tsds_pipeline.graph import chat_template, stored
+from tsds_pipeline.graph import CODE_VERSIONS, chat_template, stored
 from tsds_pipeline.node_names import split_name
 from tsds_pipeline.orchestration.partitions import SOURCES
 from tsds_pipeline.orchestration.resources import ProjectResource
@@ -243,10 +243,10 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource):
     with Stage.of(context, project) as stage:
         made_from = stage.read("candidate_embeddings", context.partition_key)
         (embeddings,) = made_from.values()
-        table, built = embeddings.frame, [checks.result("built_as_asked")]
+        table, built, pool = embeddings.frame, [checks.result("built_as_asked")], stage.settings.pool
         if table.is_empty():
             return stage.result(table, made_from, metadata={"index": "empty"}, check_results=built)
-        vectors, pool = embeddings.vectors, stage.settings.pool
+        vectors = embeddings.vectors
         factory = index_factory(pool.index, len(vectors), pool.expected_queries)
         try:
             index = build_index(vectors, factory)
@@ -258,7 +258,13 @@ def faiss_index(context: dg.AssetExecutionContext, project: ProjectResource):
         # A flat index holds the vectors themselves; distances to what another finds are evaluated on these.
         payloads = {"index": index} if factory == "Flat" else {"index": index, "vectors": vectors}
         return stage.result(
-            table, made_from, payloads=payloads, metadata={"index": factory}, check_results=built
+            table,
+            made_from,
+            # Not of the settings that chose it: others may choose the same.
+            version=content_hash(CODE_VERSIONS["faiss_index"], embeddings.version, factory),
+            payloads=payloads,
+            metadata={"index": factory},
+            check_results=built,
         )
 
 
