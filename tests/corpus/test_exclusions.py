@@ -5,8 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from tsds_pipeline.corpus import ColumnFilter, TestSet, quarantine_problem, read_source
-from tsds_pipeline.corpus.exclusions import field_that_none_has
+from tsds_pipeline.corpus import ColumnFilter, TestSet, exclusions, quarantine_problem, read_source
 
 LONG = " ".join(f"word{i}" for i in range(20))
 
@@ -71,10 +70,10 @@ def test_excluded_records_are_listed_counted_and_not_bad(write):
         [path], template=None, max_chars=99, vector_field=None, wanted=ColumnFilter(keep={"lang": ["en"]})
     )
     assert found.corpus.select("text", "count", "record_ids").rows() == [("same", 1, ["1"])]
-    assert found.excluded.select("line", "rule", "reason").rows() == [
+    assert found.excluded.table().select("line", "rule", "reason").rows() == [
         (line, "keep.lang", 'lang is "de"') for line in (2, 3, 4)
     ]
-    assert json.loads(found.excluded["excerpt"][1]) == {"id": 3, "text": "gone", "lang": "de"}
+    assert json.loads(found.excluded.table()["excerpt"][1]) == {"id": 3, "text": "gone", "lang": "de"}
     assert found.quarantine["line"].to_list() == [5]
     assert (found.read, found.judged) == (5, 2)
     assert "1 of 2 records (50.0%)" in quarantine_problem(found, 0.4, "a", "q")
@@ -95,7 +94,7 @@ def test_what_a_test_set_knows_goes_with_all_its_copies(write):
     assert found.corpus["text"].to_list() == ["kept"]
     piece = " ".join(LONG.split()[:13])
     whole = 'has the text of record "t2" of the test set'
-    assert found.excluded.rows() == [
+    assert found.excluded.table().rows() == [
         ("a", 1, "exclude.mine", whole, "what is IT"),
         ("b", 1, "exclude.mine", 'has 13 words in a row of record "t1" of the test set', piece),
         ("b", 2, "exclude.mine", whole, "what is IT"),
@@ -117,6 +116,20 @@ def test_a_field_that_none_has(write, keep, drop, name):
     path = write("a.jsonl", [{"text": "a", "lang": "en"}, {"text": "b", "lang": "de"}])
     rules = {"template": None, "max_chars": 9, "vector_field": None, "wanted": ColumnFilter(keep, drop)}
     found = read_source([path], **rules)
-    assert field_that_none_has(found.excluded, found.read) == name
+    assert found.excluded.field_that_none_has(found.read) == name
     empty = read_source([], **rules)
-    assert field_that_none_has(empty.excluded, empty.read) is None
+    assert empty.excluded.field_that_none_has(empty.read) is None
+
+
+def test_all_that_is_excluded_is_counted_and_the_first_are_listed(write, monkeypatch):
+    monkeypatch.setattr(exclusions, "MOST_LISTED", 3)
+    path = write("a.jsonl", [*[{"text": f"{n}", "n": n % 2} for n in range(8)], {"text": "held back"}])
+    tests = TestSet.of("t", pl.DataFrame({"record_id": ["x"], "text": ["held back"]}))
+    rules = {"template": None, "max_chars": 9, "vector_field": None, "names": {path: "a"}}
+    found = read_source([path], **rules, wanted=ColumnFilter(drop={"n": (0,)}), test_sets=[tests])
+    assert found.excluded.counts == {"drop.n": 4, "exclude.t": 1}
+    assert len(found.excluded) == 5
+    assert found.excluded.table()["line"].to_list() == [1, 3, 5]
+    assert (found.copies, found.read) == (4, 9)
+    wrong = read_source([path], **rules, wanted=ColumnFilter(keep={"m": (1,)}))
+    assert wrong.excluded.field_that_none_has(wrong.read) == "m"

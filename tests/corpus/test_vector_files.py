@@ -170,6 +170,22 @@ def test_a_cut_npy_file_is_an_error_that_names_it(records, tmp_path):
         look(records, vectors=[path])
 
 
+@pytest.mark.parametrize("form", ["npy", "parquet-list", "arrow-list"])
+def test_a_file_without_vectors_is_none(records, tmp_path, form):
+    paths = [
+        save(tmp_path, form, ids, vectors, name)
+        for name, ids, vectors in (
+            ("x", [], np.empty((0, 7), np.float32)),
+            ("y", IDS[:5], VECTORS[:5]),
+            ("z", [], VECTORS[:0]),
+            ("zz", IDS[5:], VECTORS[5:]),
+        )
+    ]
+    found = look(records, vectors=paths)
+    assert found.quarantine.is_empty()
+    assert len(found.corpus) == 9
+
+
 def test_no_vectors_for_no_records(write, tmp_path):
     path = save(tmp_path, "npy", [], VECTORS[:0])
     assert look(write("a.jsonl", []), vectors=[path]).read == 0

@@ -20,7 +20,6 @@ from tsds_pipeline.corpus import (
     read_source,
     read_test_set,
 )
-from tsds_pipeline.corpus.exclusions import field_that_none_has
 from tsds_pipeline.errors import TsdsError, UnusableVectorError
 from tsds_pipeline.graph import CODE_VERSIONS, chat_template, stored
 from tsds_pipeline.node_names import split_name
@@ -61,7 +60,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         listed = shown(stage.observed.project.root, _quarantine(stage, source))
         problem = quarantine_problem(records, limit, source, listed)
         results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
-        excluded = dict(records.excluded["rule"].value_counts().sort("rule").iter_rows())
+        excluded = dict(sorted(records.excluded.counts.items()))
         if problem:
             context.log.error(problem)
             return _last_good(stage, problem, results)
@@ -106,8 +105,8 @@ def _read(stage: Stage, source: str) -> SourceRecords:
     )
     write_atomically(_quarantine(stage, source), records.quarantine.write_parquet)
     excluded = artifact_path(stage.observed.project.storage, "excluded", source)
-    write_atomically(excluded, records.excluded.write_parquet)
-    if name := field_that_none_has(records.excluded, records.read):
+    write_atomically(excluded, records.excluded.table().write_parquet)
+    if name := records.excluded.field_that_none_has(records.read):
         raise TsdsError(
             f'source "{source}": none of its {records.read:,} records has anything in the field "{name}" that keep '
             f"names: correct it in [corpus] or [sources.{source}] (keep = {{}} there takes all)"

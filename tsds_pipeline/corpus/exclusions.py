@@ -3,6 +3,7 @@
 They are listed like those in quarantine, but nothing is wrong with them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import polars as pl
 
 from tsds_pipeline.corpus.fields import found_value, value_text
 from tsds_pipeline.corpus.quarantine import BadRecord, excerpt_of
+from tsds_pipeline.corpus.tables import Rows
 from tsds_pipeline.leaks import WORDS_IN_A_ROW, HeldBackTexts
 
 EXCLUDED_SCHEMA = {
@@ -21,6 +23,8 @@ EXCLUDED_SCHEMA = {
     "excerpt": pl.String,
 }
 """``rule`` names the setting: "keep.language", "drop.license", "exclude.gsm8k"."""
+MOST_LISTED = 200_000
+"""How many of a source's excluded records are listed, about 100 MB; all are counted."""
 _NOTHING = "missing or empty"
 Values = Mapping[str, Sequence[str | int | float | bool]]
 
@@ -51,6 +55,45 @@ class ColumnFilter:
 
 
 EVERYTHING = ColumnFilter()
+
+
+class Excluded:
+    """The records of a source that are not wanted: counted by rule, and the first that were read listed."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self._without_anything = 0
+        self._rows, self._listed = Rows(EXCLUDED_SCHEMA), 0
+
+    def add(self, file: str, line: int, why: tuple[str, str], fields: dict[str, Any]) -> None:
+        """One more, ``why`` as from :meth:`ColumnFilter.reason`."""
+        rule, reason = why
+        self.counts[rule] += 1
+        self._without_anything += reason.endswith(_NOTHING)
+        if self._listed < MOST_LISTED:
+            self._rows.append((file, line, rule, reason, excerpt_of(fields)))
+            self._listed += 1
+
+    def add_table(self, known: pl.DataFrame) -> None:
+        """What test sets know, as from :func:`split_by_test_sets`."""
+        self.counts.update(dict(known["rule"].value_counts().iter_rows()))
+        for row in known.head(MOST_LISTED - self._listed).iter_rows():
+            self._rows.append(row)
+            self._listed += 1
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def table(self) -> pl.DataFrame:
+        """Those that are listed, in order of file and line, with the columns of EXCLUDED_SCHEMA."""
+        return self._rows.frame().sort(*EXCLUDED_SCHEMA)
+
+    def field_that_none_has(self, read: int) -> str | None:
+        """The field that "keep" names and that is empty in all of the ``read`` records, which are excluded for it."""
+        if not read or self._without_anything < read or len(self.counts) != 1:
+            return None
+        kind, _, name = next(iter(self.counts)).partition(".")
+        return name if kind == "keep" else None
 
 
 @dataclass(frozen=True)
@@ -94,15 +137,6 @@ def split_by_test_sets(
     return rows.join(reasons, on="content_id", how="anti", maintain_order="left"), excluded.select(
         *EXCLUDED_SCHEMA
     )
-
-
-def field_that_none_has(excluded: pl.DataFrame, read: int) -> str | None:
-    """The field that "keep" names and that is empty in all of the ``read`` records, which are ``excluded`` for it."""
-    rules = excluded["rule"].unique()
-    if len(excluded) < read or len(rules) != 1 or not excluded["reason"].str.ends_with(_NOTHING).all():
-        return None
-    kind, _, name = rules[0].partition(".")
-    return name if kind == "keep" else None
 
 
 def _texts(fields: dict[str, Any], name: str) -> Iterator[str]:

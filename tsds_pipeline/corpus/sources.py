@@ -16,8 +16,8 @@ from tsds_pipeline.content_hashes import TableHash, content_hash
 from tsds_pipeline.corpus.chat_template import ChatTemplate
 from tsds_pipeline.corpus.exclusions import (
     EVERYTHING,
-    EXCLUDED_SCHEMA,
     ColumnFilter,
+    Excluded,
     TestSet,
     split_by_test_sets,
 )
@@ -25,14 +25,13 @@ from tsds_pipeline.corpus.quarantine import (
     BadRecord,
     Quarantined,
     add_bad,
-    excerpt_of,
     first_reasons,
     quarantine_table,
     quarantined,
 )
 from tsds_pipeline.corpus.reading import read_records
 from tsds_pipeline.corpus.records import RecordRules
-from tsds_pipeline.corpus.tables import Rows, RowTable, collapsed, split_by_length
+from tsds_pipeline.corpus.tables import RowTable, collapsed, split_by_length
 from tsds_pipeline.corpus.template import Template
 from tsds_pipeline.corpus.vector_files import VectorFiles
 from tsds_pipeline.corpus.vectors import FieldVectors, Vectors
@@ -63,8 +62,8 @@ class SourceRecords:
     """How many usable records there were: the sum of the counts."""
     quarantine: pl.DataFrame
     """One row a record that cannot be used: ``file``, ``line`` (from 1), ``reason``, ``excerpt``; sorted."""
-    excluded: pl.DataFrame
-    """One row a record that is not wanted: ``file``, ``line``, ``rule``, ``reason``, ``excerpt``; sorted."""
+    excluded: Excluded
+    """The records that are not wanted."""
     folder: TemporaryDirectory | None = None
     """Where the files of ``table`` are, for as long as it is there."""
 
@@ -80,7 +79,7 @@ class SourceRecords:
 
     @property
     def read(self) -> int:
-        """How many records there were: those that are judged and the rows of ``excluded``."""
+        """How many records there were: those that are judged and those that are excluded."""
         return self.judged + len(self.excluded)
 
 
@@ -126,14 +125,13 @@ def read_source(
     """
     named = _named(paths, names)
     rules = _rules(template, max_chars, vector_field, chat_template, vector_files, spill, names)
-    rows, bad, unwanted = _read(paths, named, rules, spill, wanted)
-    excluded = [unwanted]
+    rows, bad, excluded = _read(paths, named, rules, spill, wanted)
 
     def parts() -> Iterator[pl.DataFrame]:
         for part in _usable(rows, bad, named):
             if test_sets:
                 part, known = split_by_test_sets(part, test_sets, named)
-                excluded.append(known)
+                excluded.add_table(known)
             yield collapsed(part)
 
     if rows.folder is None:
@@ -141,8 +139,7 @@ def read_source(
         version, copies = content_hash(table), int(table["count"].sum())
     else:
         table, version, copies = _stored(parts(), Path(rows.folder.name))
-    left_out = pl.concat(excluded).sort(*EXCLUDED_SCHEMA)
-    return SourceRecords(table, version, copies, quarantine_table(bad), left_out, rows.folder)
+    return SourceRecords(table, version, copies, quarantine_table(bad), excluded, rows.folder)
 
 
 def _stored(parts: Iterable[pl.DataFrame], folder: Path) -> tuple[pl.LazyFrame, str, int]:
@@ -269,16 +266,16 @@ def _read(
     rules: RecordRules,
     spill: Path | None,
     wanted: ColumnFilter = EVERYTHING,
-) -> tuple[RowTable, list[Quarantined], pl.DataFrame]:
-    """The records of ``paths``, one row each, what cannot be used, and the table of what is not ``wanted``."""
-    table, bad, excluded = RowTable(rules.vectors is not None, spill), [], Rows(EXCLUDED_SCHEMA)
+) -> tuple[RowTable, list[Quarantined], Excluded]:
+    """The records of ``paths``, one row each, what cannot be used, and what is not ``wanted``."""
+    table, bad, excluded = RowTable(rules.vectors is not None, spill), [], Excluded()
     for number, (path, name) in enumerate(zip(paths, named, strict=True)):
         for raw in read_records(path, rules.max_chars):
             try:
                 if raw.reason:
                     raise BadRecord(raw.reason)
                 if why := wanted.reason(raw.fields):
-                    excluded.append((name, raw.line, *why, excerpt_of(raw.fields)))
+                    excluded.add(name, raw.line, why, raw.fields)
                     rules.skip(raw.fields)
                     continue
                 table.add(number, raw.line, rules.identify(raw.fields))
@@ -287,7 +284,7 @@ def _read(
     if isinstance(rules.vectors, VectorFiles):
         for vector in rules.vectors.unused():
             add_bad(bad, vector)
-    return table, bad, excluded.frame()
+    return table, bad, excluded
 
 
 def _usable(table: RowTable, bad: list[Quarantined], named: Sequence[str]) -> Iterator[pl.DataFrame]:

@@ -70,10 +70,11 @@ class VectorFiles:
         for path in paths:
             check_name(path)
             vectors = _mapped(path) if path.name.endswith(NPY) else self._converted(path)
-            if self._files and vectors.shape[1] != self._dim:
+            first = next((file for file in self._files if len(file.vectors)), None)
+            if first and len(vectors) and vectors.shape[1] != (dim := first.vectors.shape[1]):
                 raise TsdsError(
-                    f"{path}: vectors of {vectors.shape[1]} numbers, in {self._files[0].path} they have {self._dim}: "
-                    "give all vectors one length"
+                    f"{path}: vectors of {vectors.shape[1]} numbers, in {first.path} they have {dim}: give all vectors "
+                    "one length"
                 )
             ids = _hashed(self._ids(path))
             if len(ids) != len(vectors):
@@ -94,10 +95,6 @@ class VectorFiles:
             raise TsdsError(
                 f'{path}: row {row}: the id "{excerpt_of(record_id)}" stands twice: keep one vector of it'
             )
-
-    @property
-    def _dim(self) -> int:
-        return self._files[0].vectors.shape[1]
 
     def of(self, fields: dict[str, Any], record_id: str | None) -> np.ndarray:
         """See ``vectors.Vectors``."""
