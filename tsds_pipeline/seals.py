@@ -18,7 +18,7 @@ _END = b"PAR1"
 def seal(path: Path) -> str:
     """Put the hash of the Parquet file at ``path`` where its metadata have ``UNSEALED``, and return it."""
     with path.open("r+b") as file:
-        start, _ = _place(file)
+        start = _place(file)
         digest = _hashed(file, start)
         file.seek(start)
         file.write(digest.encode())
@@ -27,34 +27,24 @@ def seal(path: Path) -> str:
 
 def sealed_digest(file: BinaryIO) -> str:
     """The hash that the seal of ``file`` is to be; of a file that has none, of all its bytes."""
-    return _hashed(file, _place(file)[0])
+    return _hashed(file, _place(file))
 
 
-def seal_of(path: Path) -> str | None:
-    """What the Parquet file at ``path`` says its hash is; None where it says nothing."""
-    with path.open("rb") as file:
-        return _place(file)[1]
-
-
-def _place(file: BinaryIO) -> tuple[int | None, str | None]:
-    """Where the digits stand, and what they are."""
+def _place(file: BinaryIO) -> int | None:
+    """Where the digits stand; None in a file without a seal."""
     size = file.seek(0, os.SEEK_END)
     if size < 12:
-        return None, None
+        return None
     file.seek(size - 8)
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little") + 8
     if tail[4:] != _END or length > size:
-        return None, None
+        return None
     file.seek(size - length)
-    metadata = file.read(length)
     # Names and extreme values of columns, which may hold anything, come before; in JSON a quotation mark inside a text
     # has a backslash before it.
-    found = metadata.rfind(_BEFORE)
-    if found < 0:
-        return None, None
-    start = found + len(_BEFORE)
-    return size - length + start, metadata[start : start + len(UNSEALED)].decode("ascii", "replace")
+    found = file.read(length).rfind(_BEFORE)
+    return None if found < 0 else size - length + found + len(_BEFORE)
 
 
 def _hashed(file: BinaryIO, start: int | None) -> str:
