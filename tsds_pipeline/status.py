@@ -142,8 +142,8 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
     run with another (``graph.CHAINS``, and all models) is asked for with it.
     """
     versions = dict(observed.versions)
-    unsettled: set[str] = set()
-    lacking: set[str] = set()
+    unsettled: set[str] = set()  # due, or under way, or after what is: what comes after waits
+    lacking: set[str] = set()  # without a result that could be used, and without hope of one
     asked: set[str] = set()
     for node in nodes(observed):
         own = node_status(node, observed, versions)
@@ -157,9 +157,8 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
         due = own.due and not own.tried
         if not held and (due or (along and not is_model)) and node not in busy:
             asked.add(node)
-            if (
-                is_model and observed.models[node].problem is None
-            ):  # so that those that read it are asked for with it where its result will be another
+            if is_model and observed.models[node].problem is None:
+                # So that those that read it are asked for with it where its result will be another.
                 versions[node] = model_header(node, observed, versions).version
         if (due and not held) or not unsettled.isdisjoint(before) or node in busy:
             unsettled.add(node)
