@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
 SMALL = ["--queries", "8", "--dim", "16", "--size", "20"]
 
 

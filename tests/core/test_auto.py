@@ -148,7 +148,7 @@ def test_a_reference_plan_that_does_not_suit_where_the_half_plan_does():
     assert found.probabilities == pytest.approx([0.25, 0.75])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_it_ends_whatever_ties_and_limits_there_are(seed):
     rng, refused = np.random.default_rng(seed), []
     for _ in range(250):

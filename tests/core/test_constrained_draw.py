@@ -6,15 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.core.test_sampling import assert_frequencies, capped, skewed
-from tsds_pipeline.core.sampling import (
-    Bounds,
-    Constraints,
-    constrained_draw,
-    draw,
-    inclusion_probabilities,
-    rounded_counts,
-    size_within,
-)
+from tsds_pipeline.core.constrained_draw import Bounds, Constraints, constrained_draw, rounded_counts
+from tsds_pipeline.core.sampling import draw, inclusion_probabilities, size_within
 
 NAMES = ("a", "b", "c", "d")
 

@@ -88,7 +88,7 @@ def clustered(n: int, seed: int) -> np.ndarray:
 def test_a_prepared_pool_serves_tasks_like_arrays_do(monkeypatch, algorithm, counted):
     for home in (module, prepared):
         monkeypatch.setattr(home, "SMALL_POOL", 1000)
-    x = clustered(40_000, 1)
+    x = clustered(20_000, 1)
     counts = rng(5).integers(1, 4, len(x)) if counted else None
     config = SelectionConfig(algorithm, 0.99, kernel_radius=0.3, distance_scale=1.0)
     pool = prepare(x, config, counts)

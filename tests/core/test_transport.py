@@ -42,7 +42,7 @@ def assert_plan(gamma: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(case=instances())
 def test_objective_is_that_of_the_linear_programme(algorithm, case):
     a = weights(case, algorithm)
@@ -62,7 +62,7 @@ def test_objective_is_that_of_the_linear_programme(algorithm, case):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(case=instances(), most=st.integers(1, 7))
 def test_under_a_limit_too_it_is_that_of_the_linear_programme(algorithm, case, most):
     a, (_, n) = weights(case, algorithm), case.shape

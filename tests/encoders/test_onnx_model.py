@@ -2,8 +2,10 @@
 
 import builtins
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,9 @@ from tsds_pipeline.encoders.sentence_transformers import _load
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import EncoderSettings
 
-pytest.importorskip("onnx", reason="the extra onnx is not installed")
-pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-
+pytestmark = pytest.mark.skipif(
+    not (find_spec("onnx") and find_spec("onnxruntime")), reason="the extra onnx is not installed"
+)
 ONNX = EncoderSettings(backend="onnx")
 TEXTS = [
     "What is the boiling point of water at sea level?",
@@ -88,11 +90,11 @@ def test_max_tokens_cuts(vectors, root):
     assert (cut == vectors).all(axis=1).tolist() == [True, True, True, True, False, True]
 
 
-def test_a_damaged_file_is_named(vectors, tmp_path):
-    encoder = make_encoder(ONNX, tmp_path)
-    encoder.encode(["text"])
-    (path,) = converted(tmp_path)
-    os.truncate(path, 1000)
+def test_a_damaged_file_is_named(vectors, root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "project")
+    encoder = make_encoder(ONNX, copy)
+    for path in converted(copy):
+        os.truncate(path, 1000)
     _load.cache_clear()
     with pytest.raises(TsdsError, match=r"model\.onnx cannot be loaded: delete it, and it is made again"):
         encoder.encode(["text"])

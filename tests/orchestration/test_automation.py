@@ -283,6 +283,7 @@ def test_reports_follow_their_samples(project_with_reports, worst_order):
     assert_all_fresh(daemon.root)
 
 
+@pytest.mark.long
 def test_a_new_project_is_made_from_nothing(tmp_path):
     make_project(tmp_path / "new", S, T, settings=SETTINGS + A_RUN_EACH)
     with project_instance(Project.load(tmp_path / "new")) as instance:

@@ -3,6 +3,7 @@
 import runpy
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
@@ -22,7 +23,8 @@ from tsds_pipeline.results import load_selection
 from tsds_pipeline.stages.gradient_warmup import encoder_of
 from tsds_pipeline.status import next_nodes
 
-pytest.importorskip("peft")
+# Not imported by who collects the tests: that takes seconds.
+pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="the extra gradients is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tsds_pipeline.core.sampling import (
-    Bounds,
-    Constraints,
-    constrained_draw,
-    draw,
-    inclusion_probabilities,
-)
+from tsds_pipeline.core.constrained_draw import Bounds, Constraints, constrained_draw
+from tsds_pipeline.core.sampling import draw, inclusion_probabilities
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.settings import ResolvedTask
 from tsds_pipeline.stages.typed_columns import flat_type
