@@ -62,7 +62,8 @@ def test_what_is_not_toml(content, expected, tmp_path):
     ("content", "expected"),
     [
         # Unknown names
-        ("seed = 1", f"seed: not in a table; {TABLES}"),
+        ("seeds = 1", f"seeds: not in a table; {TABLES}"),
+        ("seed = 1", f"seed: not in a table (it belongs in [encoder] or [selection]); {TABLES}"),
         (
             "[encodr]",
             f'[encodr]: unknown table (did you mean "encoder"?); {TABLES}',
@@ -71,6 +72,11 @@ def test_what_is_not_toml(content, expected, tmp_path):
             "[pool]\nkernel_radios = 1",
             '[pool] kernel_radios: unknown key (did you mean "kernel_radius"?); '
             "allowed: expected_queries, index, kernel_radius",
+        ),
+        (
+            "[export]\nkernel_radius = 1",
+            "[export] kernel_radius: unknown key (it belongs in [pool]); "
+            "allowed: format, layout, shard_rows, weights",
         ),
         ("[pool]\nzzz = 1", "[pool] zzz: unknown key; allowed: expected_queries, index, kernel_radius"),
         ("[pool.zzz]\nx = 1", "[pool] zzz: unknown key; allowed: expected_queries, index, kernel_radius"),

@@ -63,27 +63,27 @@ def _explain(document: dict[str, Any], model: type[BaseModel], problem: Any) -> 
         return (), str(problem["ctx"]["error"])
     if loc[-1] == "[key]" and problem["type"] != "extra_forbidden":
         loc.pop()  # pydantic's mark: not the table is wrong but its name
-    table, model, key = _locate(model, loc)
+    table, found_in, key = _locate(model, loc)
     place = table if key is None else (*table, key)
     if problem["type"] == "missing":
         name = ".".join(map(_toml_key, table))
-        return place, f"[{name}] {_toml_key(str(key))}: is missing: {model.model_fields[key].description}"
+        return place, f"[{name}] {_toml_key(str(key))}: is missing: {found_in.model_fields[key].description}"
     value = document
     for part in place:
         value = value[part]
     name = ".".join(map(_toml_key, table))
     header = f"[{name}]" if table else ""
     if problem["type"] == "extra_forbidden":
-        return place, _unknown(header, model, str(key), value)
+        return place, _unknown(header, found_in, str(key), value, _tables_with(model, str(key)))
     shown = (
-        "..." if key is not None and _is_secret(model.model_fields[key].annotation) else _toml_value(value)
+        "..." if key is not None and _is_secret(found_in.model_fields[key].annotation) else _toml_value(value)
     )
     found = header if key is None else f"{header} {_toml_key(key)} = {shown}"
     if problem["type"] == "value_error":
         return place, f"{found}: {problem['ctx']['error']}"
     if key is None:
         return place, f"{name} = {_toml_value(value)}: must be a table: write {header}"
-    return place, f"{found}: must be {model.model_fields[key].description}"
+    return place, f"{found}: must be {found_in.model_fields[key].description}"
 
 
 def _locate(model: type[BaseModel], names: list[str]) -> tuple[tuple[str, ...], type[BaseModel], str | None]:
@@ -122,9 +122,17 @@ def _table_members(annotation: Any) -> type[BaseModel] | None:
     return next((member for member in get_args(annotation) if _is_table(member)), None)
 
 
-def _unknown(header: str, model: type[BaseModel], key: str, value: object) -> str:
+def _tables_with(model: type[BaseModel], key: str) -> list[str]:
+    """The tables of ``model`` that have ``key``."""
+    tables = {name: field.annotation for name, field in model.model_fields.items()}
+    return [name for name, table in tables.items() if _is_table(table) and key in table.model_fields]
+
+
+def _unknown(header: str, model: type[BaseModel], key: str, value: object, elsewhere: Collection[str]) -> str:
     allowed = ", ".join(sorted(model.model_fields))
     hint = nearest(key, model.model_fields)
+    if elsewhere:
+        hint = f" (it belongs in {' or '.join(f'[{name}]' for name in elsewhere)})"
     if header:
         return f"{header} {_toml_key(key)}: unknown key{hint}; allowed: {allowed}"
     name = (
