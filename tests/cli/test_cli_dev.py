@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands import tsds
 from tests.dev_server import dev_server
-from tsds_pipeline.cli.dev import is_loopback
+from tsds_pipeline.cli.dev import is_loopback, without_noise
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.orchestration.instances import project_instance
 from tsds_pipeline.project import Project
@@ -139,6 +139,24 @@ def test_what_a_killed_daemon_left_does_not_stop_a_refresh(done):
         file.write((done / "tasks" / "t1" / "query.jsonl").open().readline())
     assert tsds("-p", done, "refresh").exit_code == 0
     assert state_of(done, run_id) == (dg.DagsterRunStatus.FAILURE, 0)
+
+
+def test_an_error_about_input_is_said_once_and_without_its_stack():
+    said = "tsds_pipeline.errors.TsdsError: tasks/t0/query.jsonl:8: invalid JSON: repair or remove it\n"
+    wrapped = (
+        'dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred while executing op "x":\n'
+    )
+    stack = ["\n", "Stack Trace:\n", '  File "x.py", line 1, in x\n', "    raise\n", "\n"]
+    step = "2026-01-01 00:00:00 +0000 - dagster - ERROR - job - x - STEP_FAILURE - Execution failed.\n"
+    run = step.replace("STEP_", "RUN_")
+    cause = "The above exception was caused by the following exception:\n"
+    after = "2026-01-01 00:00:01 +0000 - dagster - INFO - automation - 1 requested\n"
+    lines = [step, "\n", wrapped, "\n", said, *stack, run, wrapped, *stack, cause, said, *stack, after]
+    assert list(without_noise(lines + lines)) == [step, said, run, after] * 2
+    # Of a defect all is told, but for how Dagster came to it.
+    defect = "ZeroDivisionError: division by zero\n"
+    told = [line for line in stack if line.strip()]
+    assert list(without_noise([step, wrapped, *stack, cause, defect, *stack])) == [step, defect, *told]
 
 
 @pytest.mark.long

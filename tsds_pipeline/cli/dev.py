@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from tsds_pipeline.project import Project
 
 DEFAULT_PORT = 3000
-_NOISE = re.compile(r" - automation - (Prefetching|Done prefetching) asset records| - dagster - DEBUG - ")
+_NOISE = re.compile(
+    r" - automation - (Prefetching|Done prefetching) asset records| - dagster - DEBUG - "
+    r"|^The above exception was caused by the following exception:$|^\s*$"
+)
 """What the evaluator says every few seconds and each run of its steps, at levels that cannot be set here."""
+_WRAPPING = "dagster._core.errors.DagsterExecutionStepExecutionError: "
+_FOR_PEOPLE = "tsds_pipeline.errors."
+_STACK, _STEP_FAILED = "Stack Trace:", " - STEP_FAILURE - "
 _PATIENCE = 15.0
 """Seconds that Dagster has to end after it was asked to."""
 
@@ -172,10 +178,33 @@ def _dagster(
 
 
 def _pass_on(lines: "Iterable[str]") -> None:
+    for line in without_noise(lines):
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+def without_noise(lines: "Iterable[str]") -> "Iterator[str]":
+    """``lines`` of Dagster's log but for noise, and for the stacks of errors that are about somebody's input.
+
+    Such an error is said once a failure: Dagster repeats it with that of the run. Its stack is in the UI.
+    """
+    before = told = ""
+    in_stack = False
     for line in lines:
-        if not _NOISE.search(line):
-            sys.stderr.write(line)
-            sys.stderr.flush()
+        in_stack = in_stack and (line.startswith("  ") or not line.strip())
+        if in_stack or _NOISE.search(line):
+            continue
+        if line.startswith(_STACK) and before.startswith((_WRAPPING, _FOR_PEOPLE)):
+            in_stack = True
+            continue
+        before = line
+        if line.startswith(_WRAPPING) or line == told:
+            continue
+        if line.startswith(_FOR_PEOPLE):
+            told = line
+        elif _STEP_FAILED in line:
+            told = ""
+        yield line
 
 
 def _interrupt(*_: object) -> None:
