@@ -9,7 +9,7 @@ them is in ``Scan.problems``.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -211,10 +211,11 @@ def _unknown_keys(settings: Settings, sources: Collection[str], tasks: Collectio
     ]
     for where, table in tables:
         for name in ("sources", "exclude", "caps", "floors"):
-            keys = getattr(table, name, None)
-            for key in sorted(set(keys or ()) - set(sources)):
-                listed = f"; there are {', '.join(sources)}" if sources else ""
-                yield (
-                    f'{SETTINGS_FILE}: [{where}] {name}: "{printable(key)}" is not a source'
-                    f"{nearest(key, sources)}{listed}"
-                )
+            yield from unknown_sources(f"[{where}] {name}", getattr(table, name, None) or (), sources)
+
+
+def unknown_sources(where: str, keys: Iterable[str], sources: Collection[str]) -> Iterator[str]:
+    """What is to be said of those of ``keys``, which stand at ``where`` in tsds.toml, that are none of ``sources``."""
+    for key in sorted(set(keys) - set(sources)):
+        listed = f"; there are {', '.join(sources)}" if sources else ""
+        yield f'{SETTINGS_FILE}: {where}: "{printable(key)}" is not a source{nearest(key, sources)}{listed}'

@@ -180,6 +180,15 @@ def wanted_nodes(observed: Observed, task: str | None, source: str | None) -> li
     return [node for node in nodes(observed) if not ends or node in behind_them]
 
 
+def unseen_fields(observed: Observed) -> list[str]:
+    """The fields in which [corpus] drop looks for something and of which no record of any source has anything."""
+    unseen = set(observed.project.settings.corpus.drop or ())
+    for source in observed.sources if unseen else ():
+        corpus = stored(observed.project.storage, f"candidate_corpus|{source}")
+        unseen &= set(corpus.header.notes.get("unseen", ())) if corpus else set()
+    return sorted(unseen) if observed.sources else []
+
+
 def behind(ends: Iterable[str], observed: Observed) -> set[str]:
     """``ends`` and everything that they are made from."""
     found: set[str] = set()

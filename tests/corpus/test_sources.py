@@ -246,6 +246,8 @@ def test_the_texts_of_a_test_set(write):
     assert set(read_test_set([path], template="{text}!", max_chars=9)["text"]) == {"a  !", "b!", "a!"}
     with pytest.raises(TsdsError, match=r"1 of 2 test records .*test\.jsonl:2: .*; repair or remove them"):
         read_test_set([write("test.jsonl", [{"text": "a"}, b"{"])], template=None, max_chars=9)
+    with pytest.raises(TsdsError, match=r"test\.jsonl: holds no test records, so nothing is kept out"):
+        read_test_set([write("test.jsonl", [])], template=None, max_chars=9)
 
 
 def test_real_sources_and_queries(shared_data, tmp_path, write, read):

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from tests.commands import tsds
 from tests.projects import (
     SETTINGS,
     append_records,
@@ -12,6 +13,7 @@ from tests.projects import (
 )
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
+from tsds_pipeline.results import load_selection
 from tsds_pipeline.storage import read_artifact
 
 RULES = """
@@ -71,6 +73,14 @@ def test_a_test_set_that_cannot_be_read_stops_every_source(tmp_path):
     steps = refreshed(tmp_path, nodes=["candidate_corpus|s0"])
     assert [step.outcome for step in steps] == ["failed"]
     assert "[exclude.tests]: 1 of 1 test records cannot be used" in steps[0].reasons[0]
+    write_records(tmp_path / "tests" / "a.jsonl", [{"text": "text 7 of s0"}])
+    assert made(refreshed(tmp_path, nodes=["candidate_corpus|s0"])) == ["candidate_corpus|s0"]
+    before = corpora(tmp_path)["s0"]
+    (tmp_path / "tests" / "a.jsonl").write_text("")
+    [step] = refreshed(tmp_path, nodes=["candidate_corpus|s0"])
+    assert step.outcome == "failed"
+    assert "[exclude.tests]: tests/a.jsonl: holds no test records" in step.reasons[0]
+    assert corpora(tmp_path)["s0"].equals(before), "what it kept out before stays out"
     (tmp_path / "tests" / "a.jsonl").unlink()
     problems = observe(Project.load(tmp_path)).scan.all_problems()
     assert any("[exclude.tests] path: no file" in problem for problem in problems)
@@ -89,3 +99,61 @@ def test_keep_with_a_field_that_nobody_has_is_a_mistake(tmp_path):
     assert problem.endswith("(its last good content, 12 records, stays in use)")
     assert corpora(tmp_path)["s0"].equals(before["s0"])
     assert len(excluded(tmp_path, "s0")) == 12
+
+
+def test_drop_with_a_field_that_nobody_has_is_told(tmp_path):
+    make_project(tmp_path, sources=2, tasks=0, n=12)
+    settings = tmp_path / "tsds.toml"
+    plain = settings.read_text()
+
+    def told(text: str) -> str:
+        settings.write_text(plain + text)
+        said = tsds("-p", tmp_path, "refresh").stderr.splitlines()
+        return "\n".join(line for line in said if not line.startswith("hint: "))
+
+    said = told('[sources.s0]\ndrop = {lable = ["l1"]}\n')
+    assert (
+        'warning: candidate_corpus[s0]: check known_fields: no record has anything in lable, in which "drop"'
+        in said
+    )
+    # Of what is dropped from all sources some need not have it.
+    wanted = '[corpus]\ndrop = {lable = ["l1"], label = ["l9"]}\n'
+    assert told(wanted).splitlines() == [
+        'warning: tsds.toml: [corpus] drop: no record has anything in "lable", so nothing is left out: correct the '
+        "name, or remove it"
+    ]
+    append_records(
+        tmp_path / "sources" / "s1.jsonl", [{"text": "another", "lable": 0, "embedding": [1.0] * 12}]
+    )
+    assert told(wanted) == ""
+
+
+def test_a_source_of_which_nothing_is_left_is_told(tmp_path):
+    make_project(tmp_path, sources=2, tasks=0, n=12)
+    with (tmp_path / "tsds.toml").open("a") as file:
+        file.write('[sources.s0]\nkeep = {label = ["L0"]}\n')
+    (tmp_path / "sources" / "s1.jsonl").write_text("")
+    said = tsds("-p", tmp_path, "refresh").stderr
+    assert (
+        "candidate_corpus[s0]: check has_records: there are no records: all 12 are excluded (storage/" in said
+    )
+    assert "candidate_corpus[s1]: check has_records: there are no records: mend its files" in said
+
+
+def test_a_task_that_excludes_a_source_that_is_not_there_keeps_its_sample(tmp_path):
+    make_project(tmp_path, sources=2, tasks=2, n=12, settings=SETTINGS.replace("size = 12", "size = 6"))
+    with (tmp_path / "tsds.toml").open("a") as file:
+        file.write('[tasks.t0]\nexclude = ["s0"]\n')
+    refreshed(tmp_path)
+    before = load_selection(tmp_path, "t0")
+    assert set(before["source"]) == {"s1"}
+    settings = tmp_path / "tsds.toml"
+    settings.write_text(settings.read_text().replace('["s0"]', '["s00"]'))
+    steps = {step.node: step for step in refreshed(tmp_path)}
+    failed = steps["selection_probabilities|t0"]
+    assert failed.outcome == "failed"
+    assert failed.reasons[0].startswith(
+        'tsds.toml: [tasks.t0] exclude: "s00" is not a source (did you mean "s0"?)'
+    )
+    assert steps["sampled_subset|t1"].outcome == "fresh"
+    assert load_selection(tmp_path, "t0").equals(before)

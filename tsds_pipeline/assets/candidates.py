@@ -59,7 +59,15 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         _, limit = corpus_limits(stage.settings, source)
         listed = shown(stage.observed.project.root, _quarantine(stage, source))
         problem = quarantine_problem(records, limit, source, listed)
-        results = [checks.result("readable"), checks.few_bad_records(bad, records.judged, limit, problem)]
+        left_out, own = records.excluded, stage.settings.sources.get(source)
+        unseen = sorted(left_out.unseen) if records.read else []
+        # What [corpus] drops need not be in every source, see ``status.unseen_fields``.
+        is_own = own is not None and "drop" in own.model_fields_set
+        results = [
+            checks.result("readable"),
+            checks.few_bad_records(bad, records.judged, limit, problem),
+            *checks.of_records(source, records.copies, len(left_out), unseen if is_own else ()),
+        ]
         excluded = dict(sorted(records.excluded.counts.items()))
         if problem:
             context.log.error(problem)
@@ -79,6 +87,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
                 "records_read": records.read,
                 "quarantined": bad,
                 **({"excluded": excluded} if excluded else {}),
+                **({"unseen": unseen} if unseen else {}),
             },
             preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=results,

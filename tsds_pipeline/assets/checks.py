@@ -4,7 +4,7 @@ The figures are computed in ``stages`` and ``core``. What fails a blocking check
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import dagster as dg
@@ -21,6 +21,7 @@ UP_TO_DATE = "up_to_date"
 SUM_ROUNDING = 1e-9
 GOOD_RECALL, PERFECT_RECALL = 0.95, 0.999
 _NAMED = 5
+_OF_RECORDS = ("few_bad_records", "has_records", "known_fields")
 _AGAIN = "and run `tsds refresh`; should that not help, please report it"
 
 
@@ -46,6 +47,16 @@ _CHECKS = {
             "few_bad_records",
             "No larger share of the source's records than max_quarantined is bad. Where it is, the last good content "
             "stays in use: mend the records that storage/quarantine lists, or raise max_quarantined; then refresh.",
+        ),
+        _Check(
+            "has_records",
+            "There is something to select in the source. Where not, see whether its files were emptied, or whether "
+            "keep, drop and [exclude.X] leave nothing of it: mend them, or remove the source; then refresh.",
+        ),
+        _Check(
+            "known_fields",
+            "Each field in which drop looks for a value has one in some record. Where none has, nothing was left out "
+            "for it: correct its name in [corpus] or [sources.X], or remove it; then refresh.",
         ),
     ],
     "candidate_embeddings": [
@@ -181,7 +192,22 @@ def unreadable(problem: str) -> list[dg.AssetCheckResult]:
     unknown = f"not known, as the files could not be read: {problem}"
     return [
         result("readable", problem),
-        result("few_bad_records", unknown, severity=dg.AssetCheckSeverity.WARN),
+        *(result(name, unknown, severity=dg.AssetCheckSeverity.WARN) for name in _OF_RECORDS),
+    ]
+
+
+def of_records(source: str, usable: int, excluded: int, unseen: Iterable[str]) -> list[dg.AssetCheckResult]:
+    """``usable`` and ``excluded`` records of a source, and the fields in ``drop`` of which no record has anything."""
+    warn = dg.AssetCheckSeverity.WARN
+    nothing = None
+    if not usable:
+        left = f": all {excluded:,} are excluded (storage/excluded/{source}.parquet)" if excluded else ""
+        nothing = f"there are no records{left}: mend its files or what excludes them, or remove the source"
+    named = ", ".join(sorted(unseen))
+    typo = f'no record has anything in {named}, in which "drop" looks: correct the name' if named else None
+    return [
+        result("has_records", nothing, severity=warn, records=usable),
+        result("known_fields", typo, severity=warn),
     ]
 
 

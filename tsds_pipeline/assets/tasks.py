@@ -13,6 +13,7 @@ from tsds_pipeline.assets.stage import Stage, pipeline_asset
 from tsds_pipeline.content_hashes import content_hash
 from tsds_pipeline.core.transport import rounded_down
 from tsds_pipeline.corpus import read_queries
+from tsds_pipeline.discovery import unknown_sources
 from tsds_pipeline.encoders.tokenizers import TokenCounter, find_tokenizer
 from tsds_pipeline.errors import TsdsError
 from tsds_pipeline.graph import Observed, chat_template
@@ -156,6 +157,11 @@ def selection_probabilities(
         made_from |= {f"query_examples|{task}": query_examples}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
+        # What was to be left out would be selected; of any other table that names a source which is gone, less would.
+        if unknown := list(
+            unknown_sources(f"[tasks.{task}] exclude", settings.exclude, stage.observed.sources)
+        ):
+            raise TsdsError("; ".join(unknown))
         pool = open_pool(stage.observed, task, made_from)
         corpora = corpora_of(stage.observed, task, made_from)
         solve = partial(solve_task, task, settings, tokens=_tokens(stage, task, corpora))

@@ -52,6 +52,7 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         # What Dagster warns of concerns us, who wrote the assets, and not whoever runs them.
         warnings.simplefilter("ignore")
         from tsds_pipeline.orchestration.refresh import Refresh
+        from tsds_pipeline.status import unseen_fields
 
         if prepare is not None:
             prepare()
@@ -65,6 +66,12 @@ def run_refresh(project: "Project", prepare: Callable[[], object] | None = None,
         complain("warning", f"{problem}: it was set aside and made again", node=node)
     _tell_failures(steps)
     _tell_warnings(project, steps)
+    for name in unseen_fields(work.observed):
+        complain(
+            "warning",
+            f'tsds.toml: [corpus] drop: no record has anything in "{name}", so nothing is left out: correct the '
+            "name, or remove it",
+        )
     for hint in work.observed.scan.hints:
         complain("hint", hint)
     summary = _summed_up(steps, time.monotonic() - started)

@@ -58,21 +58,27 @@ EVERYTHING = ColumnFilter()
 
 
 class Excluded:
-    """The records of a source that are not wanted: counted by rule, and the first that were read listed."""
+    """The records of a source that are not ``wanted``: counted by rule, and the first that were read listed."""
 
-    def __init__(self):
+    def __init__(self, wanted: ColumnFilter):
         self.counts: Counter[str] = Counter()
-        self._without_anything = 0
+        self.unseen = {name for name, values in wanted.drop.items() if "" not in values}
+        """The fields in which "drop" looks for something and of which no record so far has anything."""
+        self._wanted, self._without_anything = wanted, 0
         self._rows, self._listed = Rows(EXCLUDED_SCHEMA), 0
 
-    def add(self, file: str, line: int, why: tuple[str, str], fields: dict[str, Any]) -> None:
-        """One more, ``why`` as from :meth:`ColumnFilter.reason`."""
+    def takes(self, file: str, line: int, fields: dict[str, Any]) -> bool:
+        """Whether the record with these ``fields`` is one of them; it is put down then."""
+        self.unseen = {name for name in self.unseen if not _has(fields, name)}
+        if (why := self._wanted.reason(fields)) is None:
+            return False
         rule, reason = why
         self.counts[rule] += 1
         self._without_anything += reason.endswith(_NOTHING)
         if self._listed < MOST_LISTED:
             self._rows.append((file, line, rule, reason, excerpt_of(fields)))
             self._listed += 1
+        return True
 
     def add_table(self, known: pl.DataFrame) -> None:
         """What test sets know, as from :func:`split_by_test_sets`."""
@@ -137,6 +143,13 @@ def split_by_test_sets(
     return rows.join(reasons, on="content_id", how="anti", maintain_order="left"), excluded.select(
         *EXCLUDED_SCHEMA
     )
+
+
+def _has(fields: dict[str, Any], name: str) -> bool:
+    try:
+        return found_value(fields, name) not in (None, "", [])
+    except KeyError:
+        return False
 
 
 def _texts(fields: dict[str, Any], name: str) -> Iterator[str]:

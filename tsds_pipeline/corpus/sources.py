@@ -193,16 +193,21 @@ def read_test_set(
     names: Mapping[Path, str] | None = None,
     chat_template: ChatTemplate | None = None,
 ) -> pl.DataFrame:
-    """A test set as ``read_queries`` gives it, which may be empty; only the first record of each content.
+    """A test set as ``read_queries`` gives it; only the first record of each content.
 
-    Raises :class:`TsdsError` where not all of it can be read.
+    Raises :class:`TsdsError` where not all of it can be read, and for an empty one, which would guard nothing.
     """
+    named = _named(paths, names)
     rules = _rules(template, max_chars, vector_field, chat_template)
-    rows, quarantine = _read_whole(paths, _named(paths, names), rules)
+    rows, quarantine = _read_whole(paths, named, rules)
     if len(quarantine):
         raise TsdsError(
             f"{len(quarantine)} of {len(quarantine) + len(rows)} test records cannot be used: "
             f"{first_reasons(quarantine)}; repair or remove them"
+        )
+    if rows.is_empty():
+        raise TsdsError(
+            f"{', '.join(named)}: holds no test records, so nothing is kept out: restore or remove it"
         )
     ordered = rows.drop("file", "line").sort("content_id", "record_id", "record")
     return ordered.unique("content_id", keep="first", maintain_order=True)
@@ -268,14 +273,13 @@ def _read(
     wanted: ColumnFilter = EVERYTHING,
 ) -> tuple[RowTable, list[Quarantined], Excluded]:
     """The records of ``paths``, one row each, what cannot be used, and what is not ``wanted``."""
-    table, bad, excluded = RowTable(rules.vectors is not None, spill), [], Excluded()
+    table, bad, excluded = RowTable(rules.vectors is not None, spill), [], Excluded(wanted)
     for number, (path, name) in enumerate(zip(paths, named, strict=True)):
         for raw in read_records(path, rules.max_chars):
             try:
                 if raw.reason:
                     raise BadRecord(raw.reason)
-                if why := wanted.reason(raw.fields):
-                    excluded.add(name, raw.line, why, raw.fields)
+                if excluded.takes(name, raw.line, raw.fields):
                     rules.skip(raw.fields)
                     continue
                 table.add(number, raw.line, rules.identify(raw.fields))
