@@ -483,6 +483,9 @@ def test_more_examples_than_have_mass_is_an_error_with_a_way_out(project):
     failed = [step for step in refreshed(project, models=True) if step.outcome == "failed"]
     assert [step.node for step in failed] == ["sampled_subset|t0"]
     assert "there are no more" in failed[0].reasons[0]
+    set_settings(project, max_neighbors=2, alpha=0, tasks__t0__size=110)
+    failed = [step for step in refreshed(project) if step.outcome == "failed"]
+    assert "within max_neighbors = 2 no alpha gives it to enough: raise max_neighbors" in failed[0].reasons[0]
     set_settings(project, alpha='"auto"', tasks__t0__size=5000)
     steps = {step.node: step for step in refreshed(project, models=True)}
     assert steps["selection_probabilities|t0"].outcome == "failed"

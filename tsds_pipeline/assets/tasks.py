@@ -322,7 +322,14 @@ def corpora_of(observed: Observed, task: str, made: Mapping[str, Artifact]) -> d
 def _too_few(observed: Observed, task: str, size: int, units: int, alpha: float) -> TsdsError:
     """The error that says how many have mass and what would give enough; only then is the pool opened."""
     pool = without_leaks(observed, task, open_pool(observed, task, stored_parts(observed, task)))
-    wider = alpha_for(observed.project.settings.resolved_task(task), pool, size)
+    settings = observed.project.settings.resolved_task(task)
+    wider = alpha_for(settings, pool, size)
+    if wider is None and settings.max_neighbors:
+        return TsdsError(
+            f"task {task}: {size} examples were asked for but at alpha = {alpha:.4g} only {units} have mass, and "
+            f"within max_neighbors = {settings.max_neighbors:,} no alpha gives it to enough: raise max_neighbors, or "
+            "set a smaller size"
+        )
     way_out = (
         f"alpha = {rounded_down(wider, 4)} would reach the size" if wider is not None else "there are no more"
     )

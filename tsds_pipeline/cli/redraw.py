@@ -14,8 +14,9 @@ from tsds_pipeline.errors import TsdsError
 def redraw(ctx: click.Context, tasks: tuple[str, ...]) -> None:
     """Draw a fresh sample for TASK..., with the same settings and seed, as for another training run.
 
-    Only the samples and their reports are made again. Which draw it is stands in each manifest ("redraws"):
-    project, settings and that number give the same sample everywhere.
+    Only the samples and their reports are made again; SQL models follow with the next refresh.
+    Which draw it is stands in each manifest ("redraws"): project, settings and that number give the same sample
+    everywhere.
 
     \b
     Example:

@@ -81,7 +81,7 @@ def draw_examples(
         except ValueError as error:
             raise TsdsError(
                 f"task {task}: {error}; change caps, floors, min_per_query or the budget in [tasks.{task}] or "
-                "[selection]"
+                "[selection], or set a lower alpha, which gives mass to more candidates"
             ) from None
     sizes = [len(drawn) for drawn in rows]
     places = {
