@@ -143,6 +143,23 @@ size = 13
     assert told.startswith("task t1: 1 example within leak_distance of a query record (s0: near-0)")
 
 
+def test_an_example_of_two_tasks_is_compared_with_the_queries_of_both(tmp_path):
+    settings = SETTINGS.replace("alpha = 0.6", "alpha = 0.0") + "[tasks.t1]\nleak_distance = 0.01\n"
+    make_project(tmp_path, 1, 2, n=12, settings=settings)
+    near = records("near", clustered(7, 101))[0] | {"text": "something else"}
+    append_records(tmp_path / "sources" / "s0.jsonl", [near])
+    for seed in range(9):
+        mixed = f"[mixtures.m]\ntasks = ['t0', 't1']\nsize = 13\nepochs = 4\nseed = {seed}\n"
+        (tmp_path / "tsds.toml").write_text(settings + mixed)
+        made(refreshed(tmp_path))
+        drawn_for = mixture(tmp_path, "m").filter(id="near-0").sort("epoch")["task"].to_list()
+        if drawn_for[0] == "t0" and "t1" in drawn_for:
+            break
+    assert drawn_for[0] == "t0"
+    told = load_result(tmp_path, "training_mixture", "m").header.notes["failed_checks"]["no_query_text"]
+    assert told.startswith("task t1: 1 example within leak_distance of a query record (s0: near-0)")
+
+
 def test_they_are_loaded_by_name(root):
     assert load_selection(root, "few").equals(mixture(root, "few"))
     assert load_selection(root, "t0").equals(load_result(root, "sampled_subset", "t0").frame)

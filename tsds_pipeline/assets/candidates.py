@@ -146,9 +146,8 @@ def _last_good(
 ) -> dg.MaterializeResult[Draft]:
     """What the source held before, or no records, in place of what cannot be used now."""
     last = stored(stage.observed.project.storage, stage.node)
-    if last is None or (
-        last.rows == 0 and last.header.problem is not None
-    ):  # nothing good was there before either
+    # No records that stand in for others are nothing good either.
+    if last is None or (last.rows == 0 and last.header.problem is not None):
         empty = empty_corpus(stage.settings.vector_field)
         return stage.stand_in(empty, {}, f"{problem} (until then it counts as empty)", check_results=results)
     problem = f"{problem} (its last good content, {last.rows:,} records, stays in use)"

@@ -56,7 +56,7 @@ _CHECKS = {
         _Check(
             "known_fields",
             "Each field in which drop looks for a value has one in some record. Where none has, nothing was left out "
-            "for it: correct its name in [corpus] or [sources.X], or remove it; then refresh.",
+            "for it: correct its name in [sources.X], or remove it; then refresh.",
         ),
     ],
     "candidate_embeddings": [
