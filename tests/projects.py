@@ -105,7 +105,7 @@ def _new_instance() -> Path:
 
 def made(steps: Sequence[Step]) -> list[str]:
     """The nodes of the pipeline that were made, each as often as it was; nothing may have failed."""
-    assert not [step for step in steps if step.outcome in ("failed", "waiting")]
+    assert [(step.node, step.reasons) for step in steps if step.outcome in ("failed", "waiting")] == []
     return [step.node for step in steps if step.outcome == "made" and not is_model(step.node)]
 
 

@@ -300,13 +300,20 @@ class TestHeld:
 
     def test_what_a_killed_process_left_ends(self, copy, monkeypatch):
         a, b = copy("a"), copy("b")
-        lock_of(a).take(wait=False)
-        lock_of(a).take(wait=False)  # of this working copy, which has a lock of its own, none can be alive
+        self._killed(lock_of(a))
+        self._killed(lock_of(a))  # of this working copy, which has a lock of its own, none can be alive
         then = time.time() + LEASE_SECONDS + 1
         monkeypatch.setattr(time, "time", lambda: then)
-        lock_of(b).take(wait=False)
+        self._killed(lock_of(b))
         with pytest.raises(TsdsError, match="another refresh is under way"):
             lock_of(a).take(wait=False)
+
+    @staticmethod
+    def _killed(lock: Lock) -> None:
+        """Take ``lock``, and nothing more: it is not renewed and not released."""
+        lock.take(wait=False)
+        lock._ended.set()
+        lock._renewing.join()
 
     def test_a_copied_folder_is_another_working_copy(self, copy, tmp_path):
         a = copy("a")

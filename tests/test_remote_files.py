@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import os
 import socket
 import subprocess
 import sys
@@ -245,15 +246,20 @@ class TestBucket:
         text = problem(look("s3://no-such-bucket/a/*.jsonl"))
         assert "there is nothing (The specified bucket does not exist)" in text
 
-    def test_no_credentials(self, bucket: Bucket, look, monkeypatch, tmp_path):
+    def test_no_credentials_and_then_some(self, full: Bucket, look, monkeypatch, tmp_path):
         from s3fs import S3FileSystem
 
-        monkeypatch.setattr(S3FileSystem, "_cache", {})  # what has connected with credentials
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        S3FileSystem.clear_instance_cache()  # what has connected with credentials
+        given = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        for name in given:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", str(tmp_path))
-        text = problem(look(bucket.address("a.jsonl")))
+        address = full.address("a/1.jsonl")
+        text = problem(look(address))
         assert "access is refused (Unable to locate credentials): give credentials in the environment" in text
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        assert names(look(address)) == [address]
 
     def test_a_folder_that_cannot_be_listed_does_not_pass_for_empty(self, full: Bucket, look, monkeypatch):
         from s3fs import S3FileSystem

@@ -125,7 +125,7 @@ class Lock:
 
     def _renew(self) -> None:
         while not self._ended.wait(LEASE_SECONDS / 4):
-            with suppress(Exception):  # told by `require`, once it matters
+            with suppress(TsdsError), using(self._url):  # told by `require`, once it matters
                 if self._is_ours(self._read()) and not self._ended.is_set():
                     self._write("overwrite")
 

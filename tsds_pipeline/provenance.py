@@ -22,6 +22,7 @@ from tsds_pipeline.graph import (
 )
 from tsds_pipeline.node_names import asset_of
 from tsds_pipeline.storage import Artifact, Header
+from tsds_pipeline.wording import changes
 
 # Far inputs that a header names too, so that what does not belong together is noticed further down.
 CARRIED = {
@@ -136,15 +137,11 @@ def _what_changed(name: str, old: Header, observed: Observed) -> str:
         return f"{describe(name)} changed"
     before, now = (json.loads(texts.get(name, "{}")) for texts in (old.settings, observed.settings))
     if name == "source_registry":
-        changes = [f"+{key}" for key in now if key not in before] + [
+        moved = [f"+{key}" for key in now if key not in before] + [
             f"-{key}" for key in before if key not in now
         ]
-        return "sources " + ", ".join(changes)
+        return "sources " + ", ".join(moved)
     changed = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
     # What counts only beside another setting comes and goes with that.
     keys = sorted(changed & before.keys() & now.keys() or changed)
-    return ", ".join(f"{key} {_shown(before.get(key))} -> {_shown(now.get(key))}" for key in keys)
-
-
-def _shown(value: object) -> object:
-    return "unset" if value is None else value
+    return ", ".join(changes(before, now, keys))

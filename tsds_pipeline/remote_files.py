@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,10 +286,19 @@ def explained(where: str, address: str, remember: bool = False, doing: str = "re
     except TsdsError:
         raise
     except Exception as error:  # each protocol has a library with errors of its own
+        _disconnect(address)
         reason = _reason(error, address, doing)
         if remember and time.monotonic() - started > SLOW_S and (may_pass(error) or not _is_answer(error)):
             _failed_slowly[server] = (time.monotonic(), reason)
         raise TsdsError(f"{name}: {reason}") from None
+
+
+def _disconnect(address: str) -> None:
+    """So that the next look has the credentials and the server that there are then: fsspec keeps its connections."""
+    import fsspec
+
+    with suppress(ImportError, ValueError):
+        fsspec.get_filesystem_class(protocol_of(address)).clear_instance_cache()
 
 
 def _is_answer(error: Exception) -> bool:

@@ -58,6 +58,8 @@ class TaskSummary:
     """A few rows of the sample, from the nearest to the farthest."""
     crowd: Crowd | None
     """None where no candidate with mass has near-duplicates."""
+    outdated: bool
+    """Whether the sample was drawn from an earlier solution than what the figures are of: the last draw failed."""
     files: tuple[Path, ...]
     """Where the selection is, for programs."""
 
@@ -131,6 +133,7 @@ def summarize(project: Project, task: str) -> TaskSummary:
         sample=frame,
         examples=_spread(frame),
         crowd=_crowd(project, solved, frame),
+        outdated=sample.header.inputs[f"selection_probabilities|{task}"] != solved.version,
         files=(
             project.exports / task,
             *_page(project, task, sample),

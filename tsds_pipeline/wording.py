@@ -1,5 +1,9 @@
 """How texts from data, and what became of them, are said wherever they are shown: terminal, pages and the UI."""
 
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
 GONE = "(no longer in its source)"
 """In place of a text that is not there any more."""
 
@@ -12,3 +16,38 @@ def shortened(text: str, length: int) -> str:
 def drawn_mark(drawn: int) -> str:
     """The mark of a candidate that was drawn; in several epochs, how often."""
     return f"{drawn}*" if drawn > 1 else "*" if drawn else ""
+
+
+def changes(before: Mapping[str, object], now: Mapping[str, object], keys: Iterable[str]) -> Iterator[str]:
+    """What became of the settings ``keys``, a phrase for each that is another one; tables entry by entry."""
+    for key in keys:
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old or new, dict) and isinstance(old or {}, dict) and isinstance(new or {}, dict):
+            inner_old, inner_new = (
+                {f"{key}.{name}": v for name, v in (table or {}).items()} for table in (old, new)
+            )
+            yield from changes(inner_old, inner_new, sorted(inner_old.keys() | inner_new.keys()))
+        elif _names_content(old) or _names_content(new):
+            what = "is new" if old is None else "is gone" if new is None else "changed"
+            yield f"{key.removesuffix('_hash')} {what}"
+        else:
+            yield f"{key} {_setting(old)} -> {_setting(new)}"
+
+
+def _names_content(value: object) -> bool:
+    """Whether ``value`` is a hash of what a setting stands for, or has one, which tells a person nothing."""
+    if isinstance(value, list):
+        return any(map(_names_content, value))
+    return isinstance(value, str) and _HASH.fullmatch(value) is not None
+
+
+_HASH = re.compile("(sha256:)?[0-9a-f]{12,64}")
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "unset"
+    said = json.dumps(value, ensure_ascii=False)
+    return said[1:-1] if isinstance(value, str) else said

@@ -76,6 +76,17 @@ def test_queries_that_were_not_solved_for(done):
     assert result.stderr == "error: task t0: its queries changed after it was solved: run `tsds refresh`\n"
 
 
+def test_a_sample_of_before_the_last_solution(done):
+    with (done / "tsds.toml").open("a") as file:
+        file.write("\n[tasks.t0]\nalpha = 0.9\nsize = 1000\n")
+    assert tsds("-p", done, "refresh").exit_code == 1
+    result = tsds("-p", done, "show", "t0")
+    assert result.exit_code == 0
+    assert "warning: what is drawn (*) comes from an earlier solution than the probabilities" in result.stderr
+    assert "this result is failed" in result.stderr
+    assert "earlier solution" not in tsds("-p", done, "show", "t1").stderr
+
+
 def test_a_source_that_is_gone(done):
     shutil.rmtree(done / "storage" / "candidate_corpus")
     assert "(no longer in its source)" in tsds("-p", done, "show", "t0").stdout

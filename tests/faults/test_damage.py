@@ -60,7 +60,7 @@ def test_all_of_it_is_made_again_to_the_same_bytes(project):
         assert any(pattern.partition("*")[0] in line.replace("\\", "/") for line in told), pattern
     assert bytes_of_results(project) == before
     observed = observe(Project.load(project))
-    (project / "storage" / HASHES).unlink()
+    (project / "storage" / HASHES).unlink(missing_ok=True)  # not written while all is too new for it
     assert find_damage(project / "storage", nodes(observed)) == {}
     aside = [one for one in garbage(observed) if one.reason == "it was damaged"]
     assert len(aside) == len(DAMAGE)

@@ -56,6 +56,11 @@ def show(task: str, queries: tuple[str, ...], limit: int) -> None:
     summary, explainer = summarize(project, task), Explainer(project, task)
     numbers = explainer.numbers(queries) if queries else range(min(QUERIES_SHOWN, summary.queries))
     print_head(summary)
+    if summary.outdated:
+        complain(
+            "warning",
+            "what is drawn (*) comes from an earlier solution than the probabilities and shares here",
+        )
     print_crowd(summary)
     for explanation in explainer.explain(numbers, limit):
         print_explanation(explanation, summary.queries)

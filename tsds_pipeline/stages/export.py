@@ -20,6 +20,7 @@ from tsds_pipeline.settings import ExportSettings
 from tsds_pipeline.stages.dataset_card import CARD, Part, dataset_card
 from tsds_pipeline.stages.typed_columns import common_type, typed_column
 from tsds_pipeline.storage import Header, write_atomically
+from tsds_pipeline.wording import changes
 
 MANIFEST = "manifest.json"
 WEIGHTED = "weighted"
@@ -101,18 +102,10 @@ def why_not_exported(folder: Path, version: str, settings: ExportSettings) -> st
         asked, now = said["export"], settings.model_dump(mode="json")
         if said["data_version"] != version or not whole or not (folder / CARD).is_file():
             return "its export is gone or incomplete"
-        changed = [
-            f"{key} {_shown(asked.get(key))} -> {_shown(now[key])}"
-            for key in now
-            if asked.get(key) != now[key]
-        ]
-        return f"[export] {', '.join(changed)}" if changed else None
+        changed = ", ".join(changes(asked, now, now))
+        return f"[export] {changed}" if changed else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "its export is gone or incomplete"
-
-
-def _shown(value: object) -> str:
-    return "unset" if value is None else json.dumps(value).strip('"')
 
 
 def _rows(table: pl.DataFrame, layout: str, said: Sequence[str]) -> list[dict[str, Any]]:
