@@ -1,4 +1,4 @@
-"""How texts from data, and what became of them, are said wherever they are shown: terminal, pages and the UI."""
+"""How texts from data and changes of settings are said wherever they are shown: terminal, pages and the UI."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 GONE = "(no longer in its source)"
 """In place of a text that is not there any more."""
+_HASH = re.compile("(sha256:)?[0-9a-f]{12,64}")
 
 
 def shortened(text: str, length: int) -> str:
@@ -24,11 +25,10 @@ def changes(before: Mapping[str, object], now: Mapping[str, object], keys: Itera
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        if isinstance(old or new, dict) and isinstance(old or {}, dict) and isinstance(new or {}, dict):
-            inner_old, inner_new = (
-                {f"{key}.{name}": v for name, v in (table or {}).items()} for table in (old, new)
-            )
-            yield from changes(inner_old, inner_new, sorted(inner_old.keys() | inner_new.keys()))
+        tables = [{} if value is None else value for value in (old, new)]
+        if any(tables) and all(isinstance(table, dict) for table in tables):
+            inner = [{f"{key}.{name}": value for name, value in table.items()} for table in tables]
+            yield from changes(*inner, sorted({name for table in inner for name in table}))
         elif _names_content(old) or _names_content(new):
             what = "is new" if old is None else "is gone" if new is None else "changed"
             yield f"{key.removesuffix('_hash')} {what}"
@@ -41,9 +41,6 @@ def _names_content(value: object) -> bool:
     if isinstance(value, list):
         return any(map(_names_content, value))
     return isinstance(value, str) and _HASH.fullmatch(value) is not None
-
-
-_HASH = re.compile("(sha256:)?[0-9a-f]{12,64}")
 
 
 def _setting(value: object) -> str:
