@@ -107,4 +107,6 @@ def _run(
         contextlib.redirect_stdout(open(1, "w", closefd=False)),
         contextlib.redirect_stderr(open(2, "w", closefd=False)),
     ):
-        main(["-p", str(root), *arguments], prog_name="tsds")
+        # `tsds demo` names its folder itself.
+        named = [] if arguments[0] == "demo" else ["-p", str(root)]
+        main([*named, *arguments], prog_name="tsds")

@@ -16,7 +16,7 @@ from tsds_pipeline.storage import read_artifact
 BUDGETS = """
 [tasks.t0]
 epochs = 3
-caps = {s0 = 0.25, gone = 5}
+caps = {s0 = 0.25}
 floors = {s2 = 5}
 min_per_query = 2
 
@@ -66,7 +66,7 @@ def test_sources_keep_their_bounds_and_queries_their_minimum(root):
         assert by_source.get("s2", 0) >= 5
     assert every_query_has(root, "t0", 2)
     said = manifest(root, "t0")
-    assert (said["caps"], said["floors"], said["min_per_query"]) == ({"s0": 0.25, "gone": 5}, {"s2": 5}, 2)
+    assert (said["caps"], said["floors"], said["min_per_query"]) == ({"s0": 0.25}, {"s2": 5}, 2)
     assert json.loads(json.dumps(said["settings"]["draw_settings|t0"]))["floors"] == {"s2": 5}
     assert "tokens" not in sample.columns
 

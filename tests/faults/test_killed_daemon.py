@@ -65,7 +65,7 @@ def test_a_wave_goes_on_after_a_kill(undisturbed: Undisturbed, project: Path, se
         changed(project)
         for _ in range(2 if seed else 1):
             server.wait_for(lambda: under_way(server), "a run")
-        time.sleep(rng.uniform(0, 6))
+        time.sleep(rng.uniform(0, 2 + undisturbed.seconds[1]))  # the process of a run starts in the first two
         before = server.runs()
         kill_all(project)
         os.kill(server.process, signal.SIGKILL)

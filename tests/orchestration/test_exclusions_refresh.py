@@ -1,6 +1,7 @@
 """What is left out of the sources on purpose, from tsds.toml to what is stored."""
 
 import polars as pl
+import pytest
 
 from tests.commands import tsds
 from tests.projects import (
@@ -140,20 +141,31 @@ def test_a_source_of_which_nothing_is_left_is_told(tmp_path):
     assert "candidate_corpus[s1]: check has_records: there are no records: mend its files" in said
 
 
-def test_a_task_that_excludes_a_source_that_is_not_there_keeps_its_sample(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("exclude", '["s0"]', '["s00"]'),
+        ("sources", '["s1"]', '["s1", "s00"]'),
+        ("caps", "{s0 = 0.1}", "{s00 = 0.1}"),
+        ("floors", "{s1 = 6}", "{s1 = 3, s00 = 2}"),
+    ],
+)
+def test_a_setting_about_a_source_that_is_not_there_costs_no_sample(tmp_path, name, good, bad):
     make_project(tmp_path, sources=2, tasks=2, n=12, settings=SETTINGS.replace("size = 12", "size = 6"))
     with (tmp_path / "tsds.toml").open("a") as file:
-        file.write('[tasks.t0]\nexclude = ["s0"]\n')
+        file.write(f"[tasks.t0]\nalpha = 0.1\n{name} = {good}\n")
     refreshed(tmp_path)
     before = load_selection(tmp_path, "t0")
     assert set(before["source"]) == {"s1"}
     settings = tmp_path / "tsds.toml"
-    settings.write_text(settings.read_text().replace('["s0"]', '["s00"]'))
+    settings.write_text(settings.read_text().replace(good, bad))
     steps = {step.node: step for step in refreshed(tmp_path)}
-    failed = steps["selection_probabilities|t0"]
-    assert failed.outcome == "failed"
-    assert failed.reasons[0].startswith(
-        'tsds.toml: [tasks.t0] exclude: "s00" is not a source (did you mean "s0"?)'
+    node = "selection_probabilities|t0" if name in ("exclude", "sources") else "sampled_subset|t0"
+    assert steps[node].outcome == "failed"
+    assert (
+        steps[node]
+        .reasons[0]
+        .startswith(f'tsds.toml: [tasks.t0] {name}: "s00" is not a source (did you mean "s0"?)')
     )
     assert steps["sampled_subset|t1"].outcome == "fresh"
     assert load_selection(tmp_path, "t0").equals(before)

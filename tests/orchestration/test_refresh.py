@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.commands import tsds
 from tests.projects import (
     A_RUN_EACH,
     SETTINGS,
@@ -391,6 +392,31 @@ def test_a_failure_in_a_chain_is_told_of_the_node_that_failed(tmp_path):
     steps = {step.node: step.outcome for step in refreshed(tmp_path, models=True)}
     assert steps["selection_probabilities|t0"] == "made"
     assert steps["sampled_subset|t0"] == "failed"
+
+
+def test_a_new_source_that_is_broken_otherwise_is_as_empty_as_before(project):
+    path = project / "sources" / "new.jsonl"
+    path.write_text("broken\n")
+    steps = {step.node: step.outcome for step in refreshed(project)}
+    assert steps["candidate_corpus|new"] == "failed"
+    assert steps["sampled_subset|t0"] == "made"
+    path.write_text("broken\nin two lines\n")
+    steps = {step.node: step for step in refreshed(project)}
+    failed = steps.pop("candidate_corpus|new")
+    assert "2 of 2 records" in failed.reasons[0]
+    assert {step.outcome for step in steps.values()} == {"fresh"}
+    write_records(path, records("new", clustered(10, 30)))
+    assert "sampled_subset|t0" in made(refreshed(project))
+
+
+def test_a_few_bad_records_are_told(project):
+    with (project / "sources" / "s0.jsonl").open("a") as file:
+        file.write('{"id": "cut", "te')
+    said = tsds("-p", project, "refresh").stderr
+    assert "warning: source s0: 1 of " in said
+    assert "records cannot be used: sources/s0.jsonl:" in said
+    assert "storage/quarantine/s0.parquet" in said
+    assert "source s0" not in tsds("-p", project, "refresh").stderr
 
 
 def test_a_broken_source_keeps_its_last_good_content_and_stops_nothing(project):

@@ -16,6 +16,7 @@ from tsds_pipeline.corpus import (
     SourceRecords,
     TestSet,
     empty_corpus,
+    first_reasons,
     quarantine_problem,
     read_source,
     read_test_set,
@@ -72,6 +73,8 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         if problem:
             context.log.error(problem)
             return _last_good(stage, problem, results)
+        some = f"{bad:,} of {records.judged:,} records cannot be used"
+        told = [f"{some}: {first_reasons(records.quarantine)}; all are listed in {listed}"] if bad else []
         return stage.result(
             corpus,
             {},
@@ -88,6 +91,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
                 "quarantined": bad,
                 **({"excluded": excluded} if excluded else {}),
                 **({"unseen": unseen} if unseen else {}),
+                **({"warnings": told} if told else {}),
             },
             preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=results,
@@ -149,7 +153,10 @@ def _last_good(
     # No records that stand in for others are nothing good either.
     if last is None or (last.rows == 0 and last.header.problem is not None):
         empty = empty_corpus(stage.settings.vector_field)
-        return stage.stand_in(empty, {}, f"{problem} (until then it counts as empty)", check_results=results)
+        problem = f"{problem} (until then it counts as empty)"
+        # However it is broken: nothing after it is made again while there is nothing.
+        version = content_hash("no records", empty)
+        return stage.stand_in(empty, {}, problem, check_results=results, version=version)
     problem = f"{problem} (its last good content, {last.rows:,} records, stays in use)"
     return stage.stand_in(last.scan(), {}, problem, check_results=results, last=last.header)
 

@@ -289,16 +289,18 @@ class Stage:
         check_results: Sequence[dg.AssetCheckResult],
         payloads: Mapping[str, Any] | None = None,
         last: Header | None = None,
+        version: str | None = None,
     ) -> dg.MaterializeResult[Draft]:
         """What stays in use instead of content that cannot be made: ``frame``; ``check_results`` say why.
 
-        Where that is what was there before, ``last`` says so: it is still made from what it was made from.
+        Where that is what was there before, ``last`` says so: it is still made from what it was made from. ``version``
+        is as in :func:`provenance.header`.
         """
         if last is not None:
             made = replace(last, code=CODE_VERSIONS[self.node.partition("|")[0]], problem=problem)
         else:
             content = (frame, *(p for p in (payloads or {}).values() if isinstance(p, np.ndarray)))
-            made = header(self.observed, self.node, made_from, *content, problem=problem)
+            made = header(self.observed, self.node, made_from, *content, version=version, problem=problem)
         draft = Draft(frame, made, payloads or {})
         return self._materialized(draft, {"problem": problem}, frame, check_results)
 

@@ -157,11 +157,7 @@ def selection_probabilities(
         made_from |= {f"query_examples|{task}": query_examples}
         require_same_versions(made_from)
         settings = stage.settings.resolved_task(task)
-        # What was to be left out would be selected; of any other table that names a source which is gone, less would.
-        if unknown := list(
-            unknown_sources(f"[tasks.{task}] exclude", settings.exclude, stage.observed.sources)
-        ):
-            raise TsdsError("; ".join(unknown))
+        _require_known_sources(stage, task, "sources", "exclude")
         pool = open_pool(stage.observed, task, made_from)
         corpora = corpora_of(stage.observed, task, made_from)
         solve = partial(solve_task, task, settings, tokens=_tokens(stage, task, corpora))
@@ -215,6 +211,7 @@ def sampled_subset(
         made_from |= {f"query_examples|{task}": query_examples}
         require_same_versions({**made_from, f"query_embeddings|{task}": query_embeddings})
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
+        _require_known_sources(stage, task, "caps", "floors")
         corpora, table = corpora_of(stage.observed, task, made_from), selection_probabilities.frame
         units = sampling_units(table)
         warnings: list[str] = []
@@ -257,6 +254,17 @@ def sampled_subset(
             with_records(units, corpora) if stage.settings.export.weights else None,
         )
         return result
+
+
+def _require_known_sources(stage: Stage, task: str, *names: str) -> None:
+    """TsdsError where one of the settings ``names`` is about a source that is not there: a slip must cost no sample."""
+    settings, own = stage.settings.resolved_task(task), stage.settings.tasks.get(task)
+    unknown: list[str] = []
+    for name in names:
+        table = f"tasks.{task}" if own is not None and name in own.model_fields_set else "selection"
+        unknown += unknown_sources(f"[{table}] {name}", getattr(settings, name) or (), stage.observed.sources)
+    if unknown:
+        raise TsdsError("; ".join(unknown))
 
 
 def _tokens(stage: Stage, task: str, corpora: Mapping[str, pl.LazyFrame]) -> CandidateTokens | None:

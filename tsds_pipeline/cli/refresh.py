@@ -144,7 +144,7 @@ def _tell_failures(steps: Sequence["Step"]) -> None:
 
 
 def _tell_warnings(project: "Project", steps: Sequence["Step"]) -> None:
-    """Checks that failed without stopping anything, and what the solver found strange about a task."""
+    """Checks that failed without stopping anything, bad records, and what the solver found strange about a task."""
     from tsds_pipeline.graph import describe, stored
 
     for step in steps:
@@ -153,7 +153,9 @@ def _tell_warnings(project: "Project", steps: Sequence["Step"]) -> None:
         for name, problem in notes.get("failed_checks", {}).items():
             complain("warning", f"{describe(step.node)}: check {name}: {problem}", node=step.node)
         for warning in notes.get("warnings", ()):
-            complain("warning", f"task {step.node.partition('|')[2]}: {warning}", node=step.node)
+            asset, _, key = step.node.partition("|")
+            whose = "source" if asset == "candidate_corpus" else "task"
+            complain("warning", f"{whose} {key}: {warning}", node=step.node)
 
 
 def _summed_up(steps: Sequence["Step"], seconds: float) -> str:

@@ -4,6 +4,7 @@
 """
 
 from tsds_pipeline.corpus.exclusions import ColumnFilter, TestSet
+from tsds_pipeline.corpus.quarantine import first_reasons
 from tsds_pipeline.corpus.sources import (
     SourceRecords,
     empty_corpus,
@@ -18,6 +19,7 @@ __all__ = [
     "SourceRecords",
     "TestSet",
     "empty_corpus",
+    "first_reasons",
     "quarantine_problem",
     "read_queries",
     "read_source",
