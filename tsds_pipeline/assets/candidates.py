@@ -15,8 +15,8 @@ from tsds_pipeline.corpus import (
     ColumnFilter,
     SourceRecords,
     TestSet,
+    bad_records,
     empty_corpus,
-    first_reasons,
     quarantine_problem,
     read_source,
     read_test_set,
@@ -73,8 +73,6 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
         if problem:
             context.log.error(problem)
             return _last_good(stage, problem, results)
-        some = f"{bad:,} of {records.judged:,} records cannot be used"
-        told = [f"{some}: {first_reasons(records.quarantine)}; all are listed in {listed}"] if bad else []
         return stage.result(
             corpus,
             {},
@@ -91,7 +89,7 @@ def candidate_corpus(context: dg.AssetExecutionContext, project: ProjectResource
                 "quarantined": bad,
                 **({"excluded": excluded} if excluded else {}),
                 **({"unseen": unseen} if unseen else {}),
-                **({"warnings": told} if told else {}),
+                **({"warnings": [bad_records(records, listed)]} if bad else {}),
             },
             preview=corpus.select("text", "count", "record_ids", "content_id"),
             check_results=results,

@@ -213,12 +213,7 @@ def sampled_subset(
         settings, solved = stage.settings.resolved_task(task), selection_probabilities.header.notes
         _require_known_sources(stage, task, "caps", "floors")
         corpora, table = corpora_of(stage.observed, task, made_from), selection_probabilities.frame
-        units = sampling_units(table)
-        warnings: list[str] = []
-        if tokens := _tokens(stage, task, corpora):
-            units = units.with_columns(pl.Series(TOKENS, tokens.of(units["content_id"])))
-            if settings.tokens is not None:
-                units, warnings = affordable(units, settings.tokens)
+        units, warnings = _units(stage, task, table, corpora)
         size = _size(task, settings, solved, units)
         if not drawable(settings, size, units):
             raise _too_few(stage.observed, task, size, len(units), solved["alpha"])
@@ -274,6 +269,16 @@ def _tokens(stage: Stage, task: str, corpora: Mapping[str, pl.LazyFrame]) -> Can
         return None
     tokenizer = find_tokenizer(name, stage.observed.project.root)
     return CandidateTokens(TokenCounter(tokenizer), corpora)
+
+
+def _units(
+    stage: Stage, task: str, table: pl.DataFrame, corpora: Mapping[str, pl.LazyFrame]
+) -> tuple[pl.DataFrame, list[str]]:
+    """The sampling units of ``table``, with their tokens where these count, and what to say of those left out."""
+    units, budget = sampling_units(table), stage.settings.resolved_task(task).tokens
+    if tokens := _tokens(stage, task, corpora):
+        units = units.with_columns(pl.Series(TOKENS, tokens.of(units["content_id"])))
+    return (units, []) if budget is None else affordable(units, budget)
 
 
 def _size(task: str, settings: ResolvedTask, solved: Mapping[str, Any], units: pl.DataFrame) -> int:

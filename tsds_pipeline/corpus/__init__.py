@@ -4,9 +4,9 @@
 """
 
 from tsds_pipeline.corpus.exclusions import ColumnFilter, TestSet
-from tsds_pipeline.corpus.quarantine import first_reasons
 from tsds_pipeline.corpus.sources import (
     SourceRecords,
+    bad_records,
     empty_corpus,
     quarantine_problem,
     read_queries,
@@ -18,8 +18,8 @@ __all__ = [
     "ColumnFilter",
     "SourceRecords",
     "TestSet",
+    "bad_records",
     "empty_corpus",
-    "first_reasons",
     "quarantine_problem",
     "read_queries",
     "read_source",

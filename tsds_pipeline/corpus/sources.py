@@ -228,10 +228,16 @@ def quarantine_problem(
     bad, read = len(records.quarantine), records.judged
     if not bad or bad / read <= max_quarantined:
         return None
+    told = bad_records(records, table, f", more than max_quarantined = {max_quarantined:g} allows")
+    return f'source "{name}": {told}; repair them, or raise max_quarantined in [sources.{name}] or [corpus]'
+
+
+def bad_records(records: SourceRecords, table: str | Path, verdict: str = "") -> str:
+    """How many records of a source are bad, the first reasons, and where the ``table`` of all of them is."""
+    bad, read = len(records.quarantine), records.judged
     return (
-        f'source "{name}": {bad:,} of {read:,} records ({bad / read:.1%}) cannot be used, '
-        f"more than max_quarantined = {max_quarantined:g} allows: {first_reasons(records.quarantine)}; "
-        f"all are listed in {table}; repair them, or raise max_quarantined in [sources.{name}] or [corpus]"
+        f"{bad:,} of {read:,} records ({bad / read:.1%}) cannot be used{verdict}: {first_reasons(records.quarantine)}; "
+        f"all are listed in {table}"
     )
 
 
