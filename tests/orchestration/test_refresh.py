@@ -413,7 +413,9 @@ def test_a_few_bad_records_are_told(project):
     with (project / "sources" / "s0.jsonl").open("a") as file:
         file.write('{"id": "cut", "te')
     said = tsds("-p", project, "refresh").stderr
-    assert "warning: source s0: 1 of 41 records (2.4%) cannot be used: sources/s0.jsonl:41: invalid JSON" in said
+    assert (
+        "warning: source s0: 1 of 41 records (2.4%) cannot be used: sources/s0.jsonl:41: invalid JSON" in said
+    )
     assert "storage/quarantine/s0.parquet" in said
     assert "source s0" not in tsds("-p", project, "refresh").stderr
 
