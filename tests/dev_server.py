@@ -114,12 +114,14 @@ class DevServer:
         known = {run["runId"] for run in before}
         return [run for run in self.runs() if run["runId"] not in known]
 
-    def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
-        """What ``condition`` gives as soon as that is true."""
+    def wait_for(
+        self, condition: Callable[[], Any], what: str, seconds: float = 180, pause: float = 1
+    ) -> Any:
+        """What ``condition``, asked every ``pause`` seconds, gives as soon as that is true."""
         until = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < until, f"waited {seconds} s for {what}"
-            time.sleep(1)
+            time.sleep(pause)
         return found
 
 

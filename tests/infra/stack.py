@@ -85,6 +85,10 @@ class Stack:
         check = self.here(self.services[name]["healthcheck"]["test"][1:])
         return not subprocess.run(check, env=self.environment, cwd=REPOSITORY, capture_output=True).returncode
 
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to all processes of the service, those of runs among them."""
+        os.killpg(self.processes[name].pid, number)
+
     def end(self, name: str, number: int = signal.SIGTERM) -> None:
         """End the service; with SIGKILL all of its processes at once, as when its machine dies."""
         process = self.processes.pop(name)

@@ -7,6 +7,7 @@ import base64
 import json
 import signal
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -41,10 +42,15 @@ def running(tmp_path_factory):
         yield started
 
 
+def version(running: Stack, node: str) -> str | None:
+    """The version of ``node`` that is stored."""
+    artifact = stored(running.root / "storage", node)
+    return artifact and artifact.version
+
+
 def sample(running: Stack) -> str | None:
     """The version of the sample that is stored."""
-    artifact = stored(running.root / "storage", "sampled_subset|t0")
-    return artifact and artifact.version
+    return version(running, "sampled_subset|t0")
 
 
 def made(running: Stack, runs: list[dict]) -> Counter:
@@ -122,21 +128,34 @@ def test_a_refresh_beside_the_daemon_does_nothing_twice(running):
 
 
 def test_what_is_lost_with_the_code_server_is_made_again(running):
-    before, old = running.web.runs(), sample(running)
+    before, old = running.web.runs(), {node: version(running, node) for node in OF_TASK}
     change_queries(running, 700)
 
     def under_way():
-        return [run for run in running.web.made_after(before) if run["status"] == "STARTED"]
+        return {run["runId"] for run in running.web.made_after(before) if run["status"] == "STARTED"}
 
-    lost = running.web.wait_for(under_way, "a run")[0]["runId"]
+    def stopped_amid_runs():
+        """The runs under way, all stopped: a run of half a second could end before it is killed."""
+        if not under_way():
+            return None
+        running.signal("code", signal.SIGSTOP)
+        if not (stopped := under_way()):
+            running.signal("code", signal.SIGCONT)
+        return stopped
+
+    def changed():
+        return [node for node in OF_TASK if version(running, node) != old[node]]
+
+    lost = running.web.wait_for(stopped_amid_runs, "a run", WAVE, pause=0.05)
     running.end("code", signal.SIGKILL)
+    killed, kept = time.time(), changed()
     running.start("code")
-    running.web.wait_for(lambda: sample(running) != old and running.web.is_at_rest(), "the sample", WAVE)
+    running.web.wait_for(lambda: changed() == OF_TASK and running.web.is_at_rest(), "the sample", WAVE)
     runs = running.web.made_after(before)
-    assert [run["status"] for run in runs if run["runId"] == lost] == ["FAILURE"]
-    again = made(running, [run for run in runs if run["runId"] != lost])
-    kept = running.web.made_in([run for run in runs if run["runId"] == lost])
-    assert Counter(kept) + again == Counter(OF_TASK), "what the lost run had made already is not made again"
+    assert {run["status"] for run in runs if run["runId"] in lost} == {"FAILURE"}
+    # What was asked of the code server while it was not there fails before it starts.
+    again = made(running, [run for run in runs if (run["startTime"] or 0) > killed])
+    assert Counter(kept) + again == Counter(OF_TASK), "what the lost runs had made already is not made again"
 
 
 def test_a_refresh_without_a_daemon_leaves_nothing_to_it(running):
