@@ -115,7 +115,7 @@ def test_before_anything_was_made(tmp_path):
     result = tsds("-p", tmp_path, "sql", "SELECT count(*) AS n FROM sampled_subset")
     assert result.exit_code == 0
     assert result.stdout.split() == ["n", "0", "1", "row"]
-    assert result.stderr.startswith("hint: not made yet: stg_candidates, ")
+    assert result.stderr.startswith("hint: no result yet: stg_candidates, ")
     assert result.stderr.endswith(": run `tsds refresh`\n")
 
 

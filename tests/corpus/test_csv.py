@@ -78,6 +78,8 @@ def test_a_quote_that_is_never_closed_is_an_error(rows, limit):
         (b"id,te\xffxt", "not UTF-8"),
         (b'id,"text" x', "invalid CSV"),
         (b"x" * 200, "longer than 100 bytes"),
+        (b"id;text", 'its columns are separated by ";", expected commas'),
+        (b"id\ttext", r'its columns are separated by "\\t", expected commas'),
     ],
 )
 def test_a_header_that_cannot_be_used(rows, header, reason):

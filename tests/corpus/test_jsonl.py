@@ -11,6 +11,7 @@ from tsds_pipeline.corpus.lines import SKIP_BYTES, import_zstd
 from tsds_pipeline.errors import TsdsError
 
 GOOD = {"text": "good"}
+ARRAY = "a JSON array begins here, expected one JSON object a line"
 PACKINGS = {"gzip": gzip, "zstd": import_zstd(Path("a.zst"))}
 ENDINGS = {"gzip": "gz", "zstd": "zst"}
 
@@ -22,6 +23,8 @@ ENDINGS = {"gzip": "gz", "zstd": "zst"}
         (b"not json", "invalid JSON: Expecting value (column 1)"),
         (b'{"text": "a"} {"text": "b"}', "invalid JSON: Extra data (column 15)"),
         (b'{"text": "a\tb"}', "invalid JSON: Invalid control character at (column 12)"),
+        (b" [", f"{ARRAY} (jq -c '.[]' makes a file of those)"),
+        (b'[{"text": "a"},', f"{ARRAY} (jq -c '.[]' makes a file of those)"),
         (b'["a"]', "expected one JSON object a line, found a list"),
         (b'"a"', "expected one JSON object a line, found a text"),
         (b"1", "expected one JSON object a line, found a number"),
@@ -50,7 +53,7 @@ ENDINGS = {"gzip": "gz", "zstd": "zst"}
         (b'{"text": "\\u0000\\u0007"}', "the text is empty: nothing but white space"),
         (b'{"text": "%s"}' % (b"x" * 1001), "the text has 1,001 characters, more than max_chars = 1000"),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_a_bad_line_is_quarantined_and_the_others_stay(write, read, line, reason):
     records = read(write("a.jsonl", [GOOD, line, {"text": "more"}]), max_chars=1000)

@@ -79,6 +79,7 @@ def test_vectors_that_are_the_same_in_float32_are_one():
         ({"e": []}, "is not a list of numbers"),
         ({"e": [1, None]}, "is not a list of numbers"),
         ({"e": [1, "2"]}, "is not a list of numbers"),
+        ({"e": [1.5, True]}, "is not a list of numbers"),
         ({"e": [True, False]}, "is not a list of numbers"),
         ({"e": [[1, 2]]}, "is not a list of numbers"),
         ({"e": [[1], [1, 2]]}, "is not a list of numbers"),

@@ -85,7 +85,7 @@ class Stack:
         check = self.here(self.services[name]["healthcheck"]["test"][1:])
         return not subprocess.run(check, env=self.environment, cwd=REPOSITORY, capture_output=True).returncode
 
-    def signal(self, name: str, number: int) -> None:
+    def send(self, name: str, number: int) -> None:
         """Send a signal to all processes of the service, those of runs among them."""
         os.killpg(self.processes[name].pid, number)
 

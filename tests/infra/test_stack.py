@@ -138,9 +138,9 @@ def test_what_is_lost_with_the_code_server_is_made_again(running):
         """The runs under way, all stopped: a run of half a second could end before it is killed."""
         if not under_way():
             return None
-        running.signal("code", signal.SIGSTOP)
+        running.send("code", signal.SIGSTOP)
         if not (stopped := under_way()):
-            running.signal("code", signal.SIGCONT)
+            running.send("code", signal.SIGCONT)
         return stopped
 
     def changed():

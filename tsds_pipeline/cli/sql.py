@@ -41,7 +41,7 @@ def sql(query: str | None, form: str) -> None:
         )
     unmade = unmade_models(observed)
     if unmade:
-        complain("hint", f"not made yet: {', '.join(unmade)}: run `tsds refresh`")
+        complain("hint", f"no result yet: {', '.join(unmade)}: run `tsds refresh`")
     with open_warehouse(observed) as connection:
         shell = Shell(connection, form)
         if not asked:

@@ -5,6 +5,7 @@ A row that does not fit is bad, and reading goes on with the next line. Where su
 """
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,13 +96,19 @@ def _rows(path: Path, file: BinaryIO, limit: int) -> Iterator[_Row]:
 
 def _column_names(path: Path, header: _Row) -> list[str]:
     names = [name.strip() for name in header.values]
-    reason = header.reason or _undecodable(names)
+    reason = header.reason or _undecodable(names) or _other_separator(names)
     if not reason:
         [(name, times)] = Counter(names).most_common(1)
         reason = f'{times} columns are named "{name}"' if times > 1 else ""
     if reason:
         raise TsdsError(f"{path}:{header.line}: the header cannot be used: {reason}")
     return names
+
+
+def _other_separator(names: list[str]) -> str:
+    """Why ``names`` are not those of a file with commas, or nothing: its rows would all be bad, or one long value."""
+    found = [sign for sign in ";\t|" if sign in names[0]] if len(names) == 1 else []
+    return f"its columns are separated by {json.dumps(found[0])}, expected commas" if found else ""
 
 
 def _misfit(values: list[str], names: list[str]) -> str:

@@ -13,6 +13,7 @@ from tsds_pipeline.corpus.raw import RawRecord, json_name, not_utf8, too_long
 MAX_DEPTH = 100
 """Real records stay far below. Python's own limit depends on who calls: that must not decide what is read."""
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_ARRAY = "a JSON array begins here, expected one JSON object a line (jq -c '.[]' makes a file of those)"
 
 
 def read_jsonl(path: Path, limit: int) -> Iterator[RawRecord]:
@@ -40,6 +41,8 @@ def _fields(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise not_utf8(line[error.start]) from None
     except json.JSONDecodeError as error:
+        if line.lstrip().startswith(b"["):
+            raise BadRecord(_ARRAY) from None
         raise BadRecord(f"invalid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
         raise BadRecord(TOO_DEEP) from None

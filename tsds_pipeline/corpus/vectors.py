@@ -48,7 +48,13 @@ def given_vector(fields: dict[str, Any], name: str) -> np.ndarray:
         vector = np.array(value)
     except ValueError:  # lists of different lengths
         vector = np.array(None)
-    if vector.ndim != 1 or len(vector) == 0 or vector.dtype.kind not in "fiu":
+    # Among numbers NumPy takes true and false for 1 and 0.
+    if (
+        vector.ndim != 1
+        or len(vector) == 0
+        or vector.dtype.kind not in "fiu"
+        or bool in set(map(type, value))
+    ):
         raise BadRecord(f'the vector field "{name}" is not a list of numbers')
     return finite(vector, f'the vector field "{name}"')
 
