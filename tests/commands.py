@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from tsds_pipeline.cli import main
 
 TYPED = str(Path(sys.executable).with_name("tsds"))
+ENDLESS = "SELECT count(*) AS n FROM range(100000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
+"""SQL for whose end nobody waits."""
 
 
 def tsds(*arguments: str | Path, **environment: str) -> Result:

@@ -323,10 +323,10 @@ class TestHeld:
                 held(copied).__enter__()
 
     def test_a_lock_is_renewed(self, copy, monkeypatch):
-        monkeypatch.setattr(object_lock, "LEASE_SECONDS", 3.0)
+        monkeypatch.setattr(object_lock, "LEASE_SECONDS", 6.0)
         a, b = copy("a"), copy("b")
         with held(a):
-            time.sleep(4.0)
+            time.sleep(7.0)
             with pytest.raises(TsdsError, match="another refresh is under way"):
                 held(b).__enter__()
 

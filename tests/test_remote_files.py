@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -126,9 +125,7 @@ def silent_server():
 def test_a_silent_server_is_waited_for_once(silent_server, look, monkeypatch):
     monkeypatch.setattr(remote, "READ_S", 0.2)
     monkeypatch.setattr(remote, "SLOW_S", 0.2)
-    started = time.monotonic()
     assert "cannot be read (no answer in time)" in problem(look(f"{silent_server}/a.jsonl"))
-    assert time.monotonic() - started < 5
     monkeypatch.setattr(remote, "opened", None)
     assert "cannot be read (no answer in time)" in problem(look(f"{silent_server}/b.jsonl"))
 

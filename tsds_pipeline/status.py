@@ -65,10 +65,12 @@ def node_status(node: str, observed: Observed, versions: Mapping[str, str]) -> N
     artifact = find_artifact(path)
     if asset in observed.models and (broken := observed.models[asset].problem):
         return NodeStatus(node, FAILED, (broken,), artifact, tried)
+    unreadable = _problem(asset, partition, observed)
     if artifact is None:
-        return NodeStatus(node, FAILED if failure else MISSING, (failure,) if failure else (), None, tried)
+        why = failure or unreadable
+        return NodeStatus(node, FAILED if failure else MISSING, (why,) if why else (), None, tried)
     reasons = tuple(stale_reasons(node, artifact.header, observed, versions))
-    if reasons and (unreadable := _problem(asset, partition, observed)):
+    if reasons and unreadable:
         reasons = (f"{unreadable} (its last result stays in use)",)
     if asset in EXPORTED:
         folder, wanted = observed.project.exports / partition, observed.project.settings.export
@@ -122,6 +124,18 @@ def _fails(own: NodeStatus) -> bool:
     return own.state == FAILED and (own.artifact is None or own.artifact.header.problem is None)
 
 
+def is_left_behind(artifact: Artifact | None, observed: Observed, versions: Mapping[str, str]) -> bool:
+    """Whether what the pipeline made ``artifact`` from has another version now; of what failed, that its last result
+    does not go with what is beside it, so that nothing can be made of both.
+    """
+    inputs = artifact.header.inputs if artifact else {}
+    return any(
+        versions.get(name, version) != version
+        for name, version in inputs.items()
+        if name not in observed.versions
+    )
+
+
 def due_models(observed: Observed, versions: Mapping[str, str]) -> list[str]:
     """The models that are due once all upstream of them is as in ``versions``: what one run makes, in order."""
     ahead, found = dict(versions), []
@@ -144,6 +158,9 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
     versions = dict(observed.versions)
     unsettled: set[str] = set()  # due, or under way, or after what is: what comes after waits
     lacking: set[str] = set()  # without a result that could be used, and without hope of one
+    left_behind: set[str] = (
+        set()
+    )  # of those, with one that does not go with what is beside it; and what is after them
     asked: set[str] = set()
     for node in nodes(observed):
         own = node_status(node, observed, versions)
@@ -164,6 +181,11 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
             unsettled.add(node)
         stands_in = own.artifact is not None and own.artifact.header.problem is not None
         if own.due and not stands_in and (own.tried or unknown or not lacking.isdisjoint(needed)):
+            lacking.add(node)
+            if is_left_behind(own.artifact, observed, versions):
+                left_behind.add(node)
+        if not left_behind.isdisjoint(needed):
+            left_behind.add(node)
             lacking.add(node)
     return asked
 

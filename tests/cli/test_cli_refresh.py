@@ -8,7 +8,7 @@ import time
 
 from dagster import DagsterRunStatus
 
-from tests.commands import TYPED, tsds, typed
+from tests.commands import ENDLESS, TYPED, tsds, typed
 from tests.projects import append_records, clustered, make_project, records
 from tsds_pipeline.lock import refresh_lock
 from tsds_pipeline.orchestration.instances import project_instance
@@ -107,23 +107,38 @@ def test_one_at_a_time(done):
     assert tsds("-p", done, "refresh").exit_code == 0
 
 
-def test_ctrl_c_and_going_on(tmp_path):
-    make_project(tmp_path, sources=2, tasks=1, n=20)
+def interrupted_refresh(root, begun: str, seconds: float = 0) -> None:
+    """A refresh that Ctrl-C ends so many seconds after a file like ``begun`` is there."""
     process = subprocess.Popen(
-        [TYPED, "-p", str(tmp_path), "refresh"],
+        [TYPED, "-p", str(root), "refresh"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     until = time.monotonic() + 60
-    while not list(tmp_path.glob("storage/candidate_corpus/*.parquet")) and time.monotonic() < until:
+    while not list(root.glob(begun)) and time.monotonic() < until:
         time.sleep(0.02)
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.strip().startswith("error: interrupted; nothing that was complete is lost")
-    assert not [path for path in tmp_path.rglob("*.attempt.json") if json.loads(path.read_text())["problem"]]
+    assert not [path for path in root.rglob("*.attempt.json") if json.loads(path.read_text())["problem"]]
+
+
+def test_ctrl_c_amid_an_endless_sql_model(done):
+    model = done / "dbt_like_sql" / "marts" / "endless.sql"
+    model.parent.mkdir(parents=True)
+    model.write_text(f"SELECT n FROM ({ENDLESS}), pool_summary")
+    interrupted_refresh(done, "storage/endless*", seconds=1)
+    model.write_text("SELECT count(*) AS n FROM pool_summary")
+    assert tsds("-p", done, "refresh").exit_code == 0
+
+
+def test_ctrl_c_and_going_on(tmp_path):
+    make_project(tmp_path, sources=2, tasks=1, n=20)
+    interrupted_refresh(tmp_path, "storage/candidate_corpus/*.parquet")
     result = tsds("-p", tmp_path, "refresh")
     assert result.exit_code == 0
     made, fresh = map(int, re.search(r"^(\d+) made, (\d+) fresh in", result.output, re.MULTILINE).groups())

@@ -4,7 +4,7 @@ import json
 import re
 
 from tests.commands import imported_by, tsds
-from tests.projects import append_records, clustered, make_project, records
+from tests.projects import SETTINGS, append_records, clustered, make_project, records
 
 
 def test_one_line_a_source_and_a_task(done_once):
@@ -35,6 +35,18 @@ def test_nothing_made_yet(tmp_path):
     make_project(tmp_path, sources=1, tasks=1)
     result = tsds("-p", tmp_path, "status")
     assert re.search(r"task t0 +missing +nothing made yet", result.output)
+
+
+def test_files_that_are_not_there_before_anything_was_made(tmp_path):
+    make_project(
+        tmp_path, sources=1, tasks=1, settings=SETTINGS + '\n[sources.far]\npath = "nowhere.jsonl"\n'
+    )
+    result = tsds("-p", tmp_path, "status")
+    assert re.search(r"source far +missing +4 of 4: tsds.toml: \[sources.far\] path: no file", result.stdout)
+    assert re.search(r"source s0 +missing +nothing made yet", result.stdout)
+    assert re.match(
+        r'problem: tsds.toml: \[sources.far\] path: no file \(.*\) at "nowhere.jsonl"\n', result.stderr
+    )
 
 
 def test_every_partition(done_once):

@@ -470,6 +470,34 @@ def test_a_broken_query_set_stops_its_own_task_only(project):
     assert_all_fresh(project)
 
 
+def test_a_task_waits_for_queries_that_cannot_be_embedded(project):
+    """Its embeddings of before do not go with its queries of now; without another change nothing needs both."""
+    path = project / "tasks" / "t0" / "query.jsonl"
+    good, before = path.read_text(), load_selection(project, "t0")
+    with_zero_vector(path)
+    steps = [step for step in refreshed(project, models=True) if step.outcome in ("failed", "waiting")]
+    assert [(step.node, step.outcome) for step in steps] == [("query_embeddings|t0", "failed")]
+    set_settings(project, tasks__t0__alpha=0.123)
+    assert not {n for n in next_nodes(observe(Project.load(project))) if n.endswith("|t0")}
+    steps = [step for step in refreshed(project) if step.outcome in ("failed", "waiting")]
+    assert [(step.node, step.outcome) for step in steps] == [
+        ("query_embeddings|t0", "failed"),
+        ("selection_probabilities|t0", "waiting"),
+    ]
+    assert steps[1].reasons[0].startswith("needs query_neighbors[s0 x t0]")
+    set_settings(project, seed=7)
+    steps = {step.node: step.outcome for step in refreshed(project) if step.outcome != "fresh"}
+    assert steps == {
+        "query_embeddings|t0": "failed",
+        "sampled_subset|t0": "waiting",
+        "sampled_subset|t1": "made",
+    }
+    assert load_selection(project, "t0").equals(before)
+    path.write_text(good)
+    assert "sampled_subset|t0" in made(refreshed(project))
+    assert_all_fresh(project)
+
+
 def test_lost_and_damaged_results_are_made_again(project):
     whole = bytes_of(project, "exports", "storage/sampled_subset", "storage/selection_probabilities")
     (project / "storage" / "selection_probabilities" / "t0.parquet").unlink()

@@ -51,6 +51,7 @@ class Shell:
         import duckdb
 
         from tsds_pipeline.sql.lineage import sql_error
+        from tsds_pipeline.sql.warehouse import run_query
 
         try:
             for statement in self._statements(text):
@@ -60,14 +61,11 @@ class Shell:
                         f"query: {word} is not for here, where nothing is changed: read with SELECT, "
                         "and write what comes out with --format csv or json"
                     )
-                self._connection.execute(statement)
+                run_query(self._connection, statement)
                 if self._connection.description is not None:
                     self._print([column[0] for column in self._connection.description])
         except duckdb.Error as error:
             raise sql_error("query", error) from None
-        except RuntimeError as error:
-            # How DuckDB passes on a Ctrl-C.
-            raise (KeyboardInterrupt if "interrupted" in str(error) else error) from None
 
     def loop(self) -> None:
         """Ask until there is an end of it."""

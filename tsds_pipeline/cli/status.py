@@ -54,6 +54,8 @@ def status(every: bool, as_json: bool) -> None:
     for one in found:
         if one.state == "failed":
             complain("failed", f"{describe(one.node)}: {'; '.join(one.reasons)}")
+        elif one.state == "missing" and one.reasons:
+            complain("problem", "; ".join(one.reasons))
         for name, problem in one.failed_checks.items():
             complain("warning", f"{describe(one.node)}: check {name}: {problem}")
     for kind, lines in (("problem", observed.problems), ("hint", observed.scan.hints)):
@@ -113,10 +115,10 @@ def _grouped(observed: "Observed", found: Sequence["NodeStatus"]) -> Iterable[tu
 def _why(members: Sequence["NodeStatus"], worst: str) -> str:
     counts = Counter(one.state for one in members)
     behind = sum(counts[state] for state in _WORST_FIRST[:-1])
-    if worst == "missing" and behind == counts["missing"] == len(members):
-        return "nothing made yet"
     # Upstream comes first; what lies downstream only repeats it.
     first = next(one for one in members if one.state == worst)
+    if worst == "missing" and behind == counts["missing"] == len(members) and not first.reasons:
+        return "nothing made yet"
     return f"{behind} of {len(members)}: {'; '.join(first.reasons) or 'some not made yet'}"
 
 

@@ -58,6 +58,7 @@ from tsds_pipeline.status import (
     MISSING,
     NodeStatus,
     due_models,
+    is_left_behind,
     node_status,
     status,
     wanted_nodes,
@@ -101,6 +102,7 @@ class Refresh:
         self._from_scratch = from_scratch
         self._made_along: dict[str, Step] = {}
         self._stuck: set[str] = set()
+        self._left_behind: set[str] = set()
 
     def steps(
         self, instance: dg.DagsterInstance | None = None, run: dg.DagsterRun | None = None
@@ -125,7 +127,12 @@ class Refresh:
                 if artifact is not None:
                     versions[node] = artifact.version
                 stands_in = artifact is not None and artifact.header.problem is not None
-                if step.outcome == WAITING or (step.outcome == FAILED and not stands_in):
+                failed = step.outcome == WAITING or (step.outcome == FAILED and not stands_in)
+                if (failed and is_left_behind(artifact, self.observed, versions)) or (
+                    not self._left_behind.isdisjoint(required(node, self.observed))
+                ):
+                    self._left_behind.add(node)
+                if failed or node in self._left_behind:
                     self._stuck.add(node)
                 push_now_and_then(self.observed.project)
                 if node == self.nodes[-1]:

@@ -13,7 +13,7 @@ from tsds_pipeline.provenance import model_header
 from tsds_pipeline.sql.lineage import sql_error
 from tsds_pipeline.sql.models import WARN, Check, Model
 from tsds_pipeline.sql.relations import file_literal, quoted
-from tsds_pipeline.sql.warehouse import add_view
+from tsds_pipeline.sql.warehouse import add_view, run_query
 from tsds_pipeline.stages.history import FOLDER as HISTORY
 from tsds_pipeline.stages.history import damaged_records
 from tsds_pipeline.storage import Artifact, Header, file_metadata, write_table
@@ -115,8 +115,9 @@ def _copy(connection: "DuckDBPyConnection", model: Model, path: Path, header: He
 def _copy_to(connection: "DuckDBPyConnection", query: str, path: Path, header: Header) -> None:
     metadata = ", ".join(f"{key}: {quoted(text)}" for key, text in file_metadata(header).items())
     # The query begins on the first line, so that lines in messages are those of its file.
-    connection.execute(
-        f"COPY ({query}\n) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
+    run_query(
+        connection,
+        f"COPY ({query}\n) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})",
     )
 
 
@@ -126,10 +127,10 @@ def _verdict(connection: "DuckDBPyConnection", check: Check, observed: Observed)
     others = tuple(name for name in _reads(check) if name != check.of)
     try:
         _add_views(connection, others, observed)
-        (failing,) = connection.execute(f"SELECT count(*) FROM ({check.select.text}\n)").fetchone()
+        (failing,) = run_query(connection, f"SELECT count(*) FROM ({check.select.text}\n)").fetchone()
         if not failing:
             return Verdict(check, None)
-        found = connection.execute(f"FROM ({check.select.text}\n) LIMIT {ROWS_SHOWN}")
+        found = run_query(connection, f"FROM ({check.select.text}\n) LIMIT {ROWS_SHOWN}")
         columns = [column[0] for column in found.description]
         rows = [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
     except duckdb.Error as error:

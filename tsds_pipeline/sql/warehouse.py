@@ -7,8 +7,9 @@ writer.
 import contextlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tsds_pipeline.graph import Observed, node_path, stored
 from tsds_pipeline.sql.embedding_statistics import FOLDER as EMBEDDING_STATISTICS
@@ -94,6 +95,26 @@ def open_warehouse(observed: Observed) -> "DuckDBPyConnection":
 
     path = write_warehouse(observed)
     return duckdb.connect(str(path), read_only=True, config=_CONFIG)
+
+
+def run_query(connection: "DuckDBPyConnection", query: Any) -> "DuckDBPyConnection":
+    """Run the statement ``query``, which a Ctrl-C or the end of a run stops at once; ``connection`` with its result.
+
+    In a thread of its own: while DuckDB works in the main one, a signal may wait for the end of the query, or comes out
+    as an error of it.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(connection.execute, query)
+        try:
+            # Looked for now and then: a signal that another thread was given wakes nobody up.
+            while wait([running], 0.1).not_done:
+                pass
+        except BaseException:
+            # More than once: what comes before the query has begun is forgotten.
+            while wait([running], 0.1).not_done:
+                connection.interrupt()
+            raise
+        return running.result()
 
 
 def _view(name: str, query: str) -> str:
