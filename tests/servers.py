@@ -144,7 +144,7 @@ def last_modified(_: bytes) -> dict[str, str]:
 
 
 class Hub(WebServer):
-    """What ``huggingface_hub`` asks of the hub about datasets: ``files`` by "owner/name/path", all at revision main.
+    """What ``huggingface_hub`` asks of the hub: ``files`` of datasets and models by "owner/name/path", all at main.
 
     With a ``token``, who does not give it is told, as by the hub, that there is no such dataset.
     """
@@ -152,6 +152,8 @@ class Hub(WebServer):
     def __init__(self):
         super().__init__()
         self.token = ""
+        self.commit = "0" * 40
+        self.breaks_off_after: int | None = None
 
     def _answer(self, handler: http.server.BaseHTTPRequestHandler, with_body: bool) -> None:
         path = urllib.parse.unquote(urllib.parse.urlparse(handler.path).path).removeprefix("/")
@@ -166,14 +168,16 @@ class Hub(WebServer):
         if status != 200 and body:
             handler.send_header("X-Error-Code", body.decode())
         handler.send_header("Content-Length", str(len(body)))
+        for name, value in (etag(body) | {"X-Repo-Commit": self.commit}).items():
+            handler.send_header(name, value)
         handler.end_headers()
         if with_body:
-            handler.wfile.write(body)
+            handler.wfile.write(body[: self.breaks_off_after])
 
     def _found(self, path: str, recursive: bool) -> tuple[int, bytes]:
         """The status and the body, which is the hub's code for what is wrong where anything is."""
         repository, asked, revision, inner = re.fullmatch(
-            r"(?:api/)?datasets/([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)/?(.*))?", path
+            r"(?:api/)?(?:datasets/|models/)?([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)/?(.*))?", path
         ).groups()
         files = {
             name.removeprefix(f"{repository}/"): body
@@ -182,12 +186,12 @@ class Hub(WebServer):
         }
         if not files:
             return 404, b"RepoNotFound"
-        if revision not in (None, "main"):
+        if revision not in (None, "main", self.commit):
             return 404, b"RevisionNotFound"
         if asked == "resolve":
             return (200, files[inner]) if inner in files else (404, b"EntryNotFound")
         if asked != "tree":
-            return 200, json.dumps({"id": repository, "sha": "0" * 40}).encode()
+            return 200, json.dumps({"id": repository, "sha": self.commit}).encode()
         entries = _tree(files, inner, recursive)
         return (200, json.dumps(entries).encode()) if entries else (404, b"EntryNotFound")
 

@@ -57,6 +57,21 @@ def test_where_there_are_no_spaces_a_character_is_a_word(text):
     assert leaks([f"{text}。!"], [text]) == [0]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("क्या आप मेरी मदद कर सकते हैं?", 7),
+        ("مَا هِيَ عَاصِمَةُ فَرَنْسَا", 4),
+        ("می\u200cخواهم بروم", 2),
+        ("cafe\u0301 au lait", 3),
+        ("שָׁלוֹם עוֹלָם", 2),
+        ("❤\ufe0f ok", 1),
+    ],
+)
+def test_accents_and_vowel_signs_are_of_their_words(text, words):
+    assert len(module._words(text)) == words
+
+
 def test_words_among_unspaced_characters_stay_whole():
     assert leaks(["用 Python3 写代码", "用python3写代码", "用python写代码"], ["用Python3写代码"]) == [0, 1]
 

@@ -154,7 +154,9 @@ def _inputs(
         contents = [(name, _digest(project.root, path, hashes)) for path, name in names.items()]
         contents += [(file.address, file.identity) for file in place.remote]
     except TsdsError as error:
-        return InputFiles(key, (), content_hash("problem", str(error)), str(error))
+        # How an outage is worded changes: what was tried in it once is not tried again with each wording.
+        down = [place.name for place in places if place.unreachable]
+        return InputFiles(key, (), content_hash("problem", *(down or [str(error)])), str(error))
     remote = {file.copy_in(project.storage / COPIES): file for file in place.remote}
     names |= {copy: file.name for copy, file in remote.items()}
     paths = (*place.paths, *remote)

@@ -58,7 +58,7 @@ class Garbage:
 
     def remove(self) -> None:
         """Delete it; one that is gone already is no error."""
-        if self.path.is_dir():
+        if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
             self.path.unlink(missing_ok=True)
@@ -109,9 +109,9 @@ def garbage(observed: Observed, *, exports: bool = False, embeddings: bool = Fal
 def old_records(project: Project, before: float) -> list[Garbage]:
     """What was put on record before the time ``before``: months of the log of results, versions of samples.
 
-    No result needs them; SQL models tell of them. Of each task's versions the last one stays.
+    No result needs them; SQL models tell of them. The last month, and of each task's versions the last one, stay.
     """
-    log = _entries(project.storage / MATERIALIZATIONS)
+    log = _entries(project.storage / MATERIALIZATIONS)[:-1]
     versions = [_entries(folder)[:-1] for folder in _entries(project.storage / HISTORY) if folder.is_dir()]
     found = []
     for path in (path for paths in (log, *versions) for path in paths):

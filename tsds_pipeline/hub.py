@@ -35,17 +35,18 @@ def model_files(
     was ``said`` and names the ``remedy``.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    patterns = {"allow_patterns": only and list(only), "ignore_patterns": ignored and list(ignored)}
     try:
         try:
-            folder = Path(snapshot_download(repository, local_files_only=True))
+            # Without the patterns a folder lacks what was never wanted, and the hub is asked, at every look.
+            folder = Path(snapshot_download(repository, local_files_only=True, **patterns))
             if needed is None or (folder / needed).exists():
                 return folder
         except LocalEntryNotFoundError:
             pass
-        patterns = {"allow_patterns": only and list(only), "ignore_patterns": ignored and list(ignored)}
         return Path(persistently(lambda: snapshot_download(repository, **patterns)))
-    except (HFValidationError, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except Exception as error:  # beside the hub's own those of whatever connects to it
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TsdsError(f"{said} cannot be found: {remedy} ({reason})") from None

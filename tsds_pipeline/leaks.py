@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import NamedTuple
+from unicodedata import category
 
 import numpy as np
 
@@ -13,7 +15,7 @@ _UNSPACED = (
     r"\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     r"\uff66-\uff9f\U00020000-\U0003ffff"
 )
-_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_JOINERS = "\u200c\u200d"
 WORDS_IN_A_ROW = 13
 """So long a piece of a text is hardly there by chance (Brown et al., NeurIPS 2020, appendix C)."""
 COMMON_SHARE, COMMON_TEXTS = 0.1, 3
@@ -148,4 +150,14 @@ def _begins(values: np.ndarray) -> np.ndarray:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(_WORDS.findall(text.lower())) or (" ".join(text.casefold().split()),)
+    return tuple(_word_pattern().findall(text.lower())) or (" ".join(text.casefold().split()),)
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    """A word. Vowel signs and accents are no letters to ``re``, and would cut words of Hindi or Arabic to pieces."""
+    unspaced = re.compile(f"[{_UNSPACED}]")
+    marks = [chr(code) for code in range(0x300, 0x1F000) if category(chr(code)) in ("Mn", "Mc", "Me")]
+    joining = "".join(mark for mark in (*marks, *_JOINERS) if not unspaced.match(mark))
+    letters = rf"[^\W{_UNSPACED}]"
+    return re.compile(rf"[{_UNSPACED}]|{letters}+(?:[{joining}]+{letters}*)*")

@@ -24,7 +24,7 @@ from tsds_pipeline.errors import TsdsError, printable
 from tsds_pipeline.file_names import FORMAT_RULE, FORMATS, format_of, is_passed_over
 from tsds_pipeline.keys import check_key
 from tsds_pipeline.project import SETTINGS_FILE
-from tsds_pipeline.remote_files import RemoteFile, remote_files
+from tsds_pipeline.remote_files import RemoteFile, UnreachableError, remote_files
 from tsds_pipeline.settings import ExcludedSettings, SourceSettings, TaskSettings
 
 
@@ -37,6 +37,8 @@ class Place:
     """Absolute and sorted."""
     problem: str | None = None
     """There is a file at least where there is none."""
+    unreachable: bool = False
+    """Whether the problem is that a server does not answer."""
     remote: tuple[RemoteFile, ...] = ()
     """Sorted."""
 
@@ -139,7 +141,7 @@ def _named(root: Path, where: str, patterns: Iterable[str], problems: list[str])
                 found = _matches(root, pattern, problems)
                 paths.update(found)
         except TsdsError as error:
-            return Place(where, problem=str(error))
+            return Place(where, problem=str(error), unreachable=isinstance(error, UnreachableError))
         if not found:
             return Place(where, problem=f'{where}: no file ({FORMAT_RULE}) at "{printable(pattern)}"')
     return Place(where, tuple(sorted(paths)), remote=tuple(sorted(remote)))

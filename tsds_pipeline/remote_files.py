@@ -273,13 +273,17 @@ def identity_of(where: str, address: str, info: dict[str, Any]) -> str:
     )
 
 
+class UnreachableError(TsdsError):
+    """The server did not answer, or said that it cannot now. How that is worded may be another at each look."""
+
+
 @contextmanager
 def explained(where: str, address: str, remember: bool = False, doing: str = "read") -> Iterator[None]:
     """Turns whatever goes wrong with ``address`` into a :class:`TsdsError`."""
     name, server = f'{where}: "{printable(address)}"', server_of(address)
     since, reason = _failed_slowly.get(server, (0.0, ""))
     if reason and remember and time.monotonic() - since < FORGET_S:
-        raise TsdsError(f"{name}: {reason}")
+        raise UnreachableError(f"{name}: {reason}")
     started = time.monotonic()
     try:
         yield
@@ -288,9 +292,10 @@ def explained(where: str, address: str, remember: bool = False, doing: str = "re
     except Exception as error:  # each protocol has a library with errors of its own
         _disconnect(address)
         reason = _reason(error, address, doing)
-        if remember and time.monotonic() - started > SLOW_S and (may_pass(error) or not _is_answer(error)):
+        passing = may_pass(error) or not _is_answer(error)
+        if remember and time.monotonic() - started > SLOW_S and passing:
             _failed_slowly[server] = (time.monotonic(), reason)
-        raise TsdsError(f"{name}: {reason}") from None
+        raise (UnreachableError if passing else TsdsError)(f"{name}: {reason}") from None
 
 
 def _disconnect(address: str) -> None:

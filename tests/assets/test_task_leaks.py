@@ -44,7 +44,7 @@ def leaking(tmp_path_factory) -> Path:
 
 
 def leaks_of(root: Path) -> dict[str, tuple]:
-    table = pl.read_parquet(root / "storage" / "leaks" / "t0.parquet")
+    table = pl.read_parquet(root / "storage" / "leaks" / "t0.parquet", glob=False)
     return {row["id"]: (row["why"], row["of"], row["record_id"], row["dropped"]) for row in table.to_dicts()}
 
 
@@ -111,3 +111,22 @@ def test_only_candidates_with_mass_are_looked_at_until_none_of_them_leaks(leakin
     listed = leaks_of(root)
     assert "same-query" in listed
     assert listed.items() <= {name: (*why, True) for name, why in BY_WORDS.items()}.items()
+
+
+def test_a_damaged_table_of_leaks_is_told_with_what_to_do(leaking, tmp_path):
+    root = Path(shutil.copytree(leaking, tmp_path / "p [1]"))
+    settings = SETTINGS + 'leaks = "drop"\n'
+    (root / "tsds.toml").write_text(settings)
+    made(refreshed(root))
+    dropped, path = leaks_of(root), root / "storage" / "leaks" / "t0.parquet"
+    assert dropped
+    path.write_bytes(b"damaged")
+    (root / "tsds.toml").write_text(settings + "seed = 5\n")
+    (failed,) = [step for step in refreshed(root) if step.outcome == "failed"]
+    made_with = root / "storage" / "selection_probabilities" / "t0.parquet"
+    assert failed.reasons[0].startswith(f"{path}: is damaged (")
+    assert f"delete it and {made_with}, and run `tsds refresh`" in failed.reasons[0]
+    path.unlink()
+    made_with.unlink()
+    made(refreshed(root))
+    assert leaks_of(root) == dropped

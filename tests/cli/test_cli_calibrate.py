@@ -83,6 +83,15 @@ def test_given_pairs(done, tmp_path):
     assert "100% of the given pairs count as at least half" in " ".join(result.stdout.split())
 
 
+def test_a_larger_radius_that_catches_no_more_is_not_advised(done, tmp_path):
+    write_records(tmp_path / "pairs.jsonl", [{"a": "a-2", "b": "b-59"}, {"a": A[2], "b": "b-58"}])
+    result = tsds("-p", done, "calibrate", "many", "--pairs", tmp_path / "pairs.jsonl")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "At 0.12, 50% are caught. The radius in use, 0.05, catches 50% and merges 0.0%." in said
+    assert "kernel_radius = " not in result.stdout.partition("To write into tsds.toml")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -98,6 +98,9 @@ def test_records_of_what_is_long_ago(done):
     assert month.exists()
     assert "2 files" in tsds("-p", done, "gc", "--older-than", "30").output
     assert [path.exists() for path in (month, *versions)] == [False, False, True]
+    (log,) = month.parent.iterdir()
+    os.utime(log, (long_ago, long_ago))
+    assert "nothing to delete" in tsds("-p", done, "gc", "--older-than", "30").output, "the last of the log"
     with project_instance(project) as instance:
         assert len(instance.get_runs()) == len(runs), "they are of today"
         found = old_runs(instance, time.time() + 1)
@@ -150,3 +153,14 @@ def test_what_others_put_beside_the_exports_stays(done):
     (done / "exports" / "notes.txt").write_text("mine")
     tsds("-p", done, "gc", "--exports")
     assert sorted(path.name for path in (done / "exports").iterdir()) == ["merged", "notes.txt", "t0"]
+
+
+def test_a_link_to_a_folder_is_deleted_and_not_what_is_there(done, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "manifest.json").write_text("{}")
+    link = done / "exports" / "old"
+    link.symlink_to(elsewhere)
+    assert tsds("-p", done, "gc", "--exports").exit_code == 0
+    assert not link.is_symlink()
+    assert (elsewhere / "manifest.json").exists()

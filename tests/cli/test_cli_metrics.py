@@ -160,6 +160,22 @@ def test_an_address_that_is_taken(done_once):
     assert "cannot listen on 127.0.0.1:" in result.stderr
 
 
+def test_what_is_no_file_is_not_replaced_by_one(done_once, tmp_path):
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    for path in (pipe, tmp_path / "none" / "file"):
+        result = tsds("-p", done_once, "metrics", "--output", path)
+        assert (result.exit_code, result.stderr) == (
+            1,
+            f"error: --output {path}: must be a file in a folder that exists\n",
+        )
+    assert pipe.is_fifo()
+    assert tsds("-p", done_once, "metrics", "--output", link).exit_code == 0
+    assert link.is_symlink()
+    assert file.read_text().startswith("# HELP")
+
+
 def test_a_file_for_prometheus_tells_that_the_project_cannot_be_read(done, tmp_path):
     target = tmp_path / "tsds.prom"
     assert tsds("-p", done, "metrics", "--output", target).exit_code == 0

@@ -1,5 +1,6 @@
 """`tsds select`."""
 
+import os
 import subprocess
 import sys
 
@@ -187,6 +188,18 @@ def test_settings_that_make_no_sense(arrays, options, status, message):
     result = run(arrays[0], *options)
     assert result.exit_code == status
     assert result.stderr.startswith(message)
+
+
+def test_what_is_no_file_is_not_replaced_by_one(arrays):
+    folder, *_ = arrays
+    pipe, link = folder / "pipe", folder / "link"
+    os.mkfifo(pipe)
+    assert "must be a file" in run(folder, "--out", pipe).stderr
+    assert pipe.is_fifo()
+    link.symlink_to(folder / "drawn.npy")
+    assert run(folder, "--out", link).exit_code == 0
+    assert link.is_symlink()
+    assert (folder / "drawn.npy").exists()
 
 
 def test_no_input_is_overwritten(arrays):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.servers import Hub
 from tsds_pipeline.encoders import make_encoder
 from tsds_pipeline.encoders.models import find_model
 from tsds_pipeline.errors import TsdsError
@@ -72,6 +73,42 @@ def test_a_hub_model_in_the_local_cache_is_known_by_its_commit(tmp_path, monkeyp
     model = find_model(name, tmp_path)
     assert model.identity == f"sentence-transformers/some-model@{commit}"
     assert (model.folder / "config.json").is_file()
+
+
+@pytest.fixture
+def tiny(hub: Hub, tmp_path, monkeypatch) -> Hub:
+    """A hub with a model, and an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    wanted = {"config.json": b"{}", "model.safetensors": b"x" * 100, "tokenizer.json": b"{}"}
+    others = {"README.md": b"# Tiny", "pytorch_model.bin": b"y" * 50}
+    hub.files = {f"acme/tiny/{name}": body for name, body in (wanted | others).items()}
+    return hub
+
+
+def test_the_hub_is_asked_once_for_a_model(tiny: Hub, tmp_path):
+    """Whatever is pushed to it later, and though what is never loaded (README.md) is not in the cache."""
+    first = find_model("acme/tiny", tmp_path)
+    assert first.identity == f"acme/tiny@{tiny.commit}"
+    assert sorted(path.name for path in first.folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    tiny.requests.clear()
+    tiny.commit = "d" * 40
+    assert find_model("acme/tiny", tmp_path) == first
+    tokenizer = find_model("acme/tiny", tmp_path, owner=None, key="tokenizer", only=("tokenizer.json",))
+    assert tokenizer.identity == first.identity
+    assert tiny.requests == []
+
+
+def test_a_download_that_breaks_off_is_told(tiny: Hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("tsds_pipeline.retries.PAUSES_S", ())
+    tiny.breaks_off_after = 10
+    with pytest.raises(TsdsError, match=r"\[encoder\] model = \"acme/tiny\" cannot be found: .*peer closed"):
+        find_model("acme/tiny", tmp_path)
+    tiny.breaks_off_after = None
+    assert (find_model("acme/tiny", tmp_path).folder / "model.safetensors").read_bytes() == b"x" * 100
 
 
 def fingerprint(root=None, **settings):

@@ -261,3 +261,21 @@ def test_the_secret_is_nowhere_in_the_project(project, receiver):
         path.name for path in project.rglob("*") if path.is_file() and b"a-secret" in path.read_bytes()
     ]
     assert holders == ["tsds.toml"]
+
+
+def test_a_redraw_that_was_interrupted_is_over_with_the_next_sample(project, looks, receiver):
+    redrawn = looks.instance.create_run_for_job(
+        looks.definitions.resolve_job_def("redraw"), tags={"dagster/partition": "t0"}
+    )
+    looks.instance.report_dagster_event(
+        dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name="redraw"), redrawn.run_id
+    )
+    looks.instance.report_run_failed(redrawn, "its process was killed")
+    looks.look()
+    (told,) = receiver.bodies
+    assert told["problems"][0].startswith("the job redraw of task t0 failed: its process was killed")
+    with (project / "tsds.toml").open("a") as file:
+        file.write("[tasks.t0]\nseed = 5\n")
+    refreshed(project)
+    looks.look()
+    assert receiver.bodies[1]["over"] == told["problems"]

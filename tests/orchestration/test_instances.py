@@ -114,6 +114,15 @@ def test_a_database_that_is_damaged_is_told_with_the_remedy(root, tmp_path, data
     assert tsds("-p", copy, "refresh").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["My%20Project", "why?"])
+def test_a_path_that_dagster_cannot_have(root, tmp_path, name):
+    copied = shutil.copytree(root, tmp_path / name)
+    for command in ("refresh", "doctor"):
+        result = tsds("-p", copied, command)
+        assert result.exit_code == 1
+        assert 'its path has a "%" or "?" that Dagster reads as part of an address' in result.output
+
+
 def test_dev_does_not_run_beside_it(root, home, monkeypatch):
     given(monkeypatch, root, home)
     result = tsds("dev", "--port", "0")

@@ -1,5 +1,6 @@
 """Sources and queries at remote addresses: what a refresh downloads and makes again, and what a dead server costs."""
 
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.servers import Bucket, WebServer, as_jsonl, etag
 from tsds_pipeline.graph import observe
 from tsds_pipeline.project import Project
 from tsds_pipeline.results import load_selection
+from tsds_pipeline.status import next_nodes, status
 
 CLOUD = [records("c", clustered(20, seed)) for seed in (1, 2)]
 
@@ -83,3 +85,18 @@ def test_remote_files_are_inputs_like_any_other(project: Path, web: WebServer, b
     with web:
         assert made(refreshed(project)) == ["candidate_corpus|web"]
         assert web.asked("GET") == ["web.jsonl"] * 2
+
+
+def test_an_outage_is_tried_once_however_it_is_worded(project: Path, web: WebServer):
+    made(refreshed(project))
+    web.status = HTTPStatus.SERVICE_UNAVAILABLE
+    steps = [step.node for step in refreshed(project) if step.outcome == "failed"]
+    assert steps == ["candidate_corpus|web"]
+    assert not {n for n in next_nodes(observe(Project.load(project))) if "|" in n}
+    for web.status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT):
+        assert not {n for n in next_nodes(observe(Project.load(project))) if "|" in n}
+    web.status = HTTPStatus.NOT_FOUND
+    assert "candidate_corpus|web" in next_nodes(observe(Project.load(project))), "that is no outage"
+    web.status = HTTPStatus.OK
+    refreshed(project)
+    assert {one.state for one in status(observe(Project.load(project))) if "|" in one.node} == {"fresh"}

@@ -219,9 +219,11 @@ def advices(radius: RadiusFindings, tasks: Sequence[TaskFindings], *, one_scale:
     found = []
     proposal = radius.proposal
     if proposal is not None and proposal.radius not in (None, radius.in_use) and not _keep(radius):
-        row = _row(radius, proposal.radius)
-        why = f"catches {row.figures.caught:.0%}, merges {row.figures.merged:.1%}; was {radius.in_use:g}"
-        found.append(Advice(radius.table, "kernel_radius", proposal.radius, why))
+        row, used = _row(radius, proposal.radius), _row(radius, radius.in_use)
+        # A larger one that catches no more only merges more.
+        if proposal.radius < radius.in_use or row.figures.caught > used.figures.caught:
+            why = f"catches {row.figures.caught:.0%}, merges {row.figures.merged:.1%}; was {radius.in_use:g}"
+            found.append(Advice(radius.table, "kernel_radius", proposal.radius, why))
     off = [task for task in tasks if not task.scale.fits and task.scale.proposed is not None]
     if one_scale and off and len(off) == len(tasks) and _alike(off):
         middle = float(np.median([task.scale.fitting for task in off]))

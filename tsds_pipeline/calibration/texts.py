@@ -107,7 +107,12 @@ class PoolTexts:
             mine = np.flatnonzero((rows["source"] == source).to_numpy())
             vectors = self._index(source).vectors
             if result is None:
-                result = np.empty((len(rows), vectors.shape[1]), np.float32)
+                result, first = np.empty((len(rows), vectors.shape[1]), np.float32), source
+            if vectors.shape[1] != result.shape[1]:
+                raise TsdsError(
+                    f"source {source}: its vectors have {vectors.shape[1]} dimensions, those of source {first} "
+                    f"{result.shape[1]}: all sources need vectors of one encoder"
+                )
             result[mine] = vectors[rows["row"].to_numpy()[mine]]
         return np.empty((0, 0), np.float32) if result is None else result
 

@@ -7,7 +7,7 @@ import click
 
 from tsds_pipeline.cli.dev import is_loopback
 from tsds_pipeline.cli.project import fetched_project, project_option
-from tsds_pipeline.cli.terminal import complain, say, tell
+from tsds_pipeline.cli.terminal import check_output, complain, say, tell
 from tsds_pipeline.errors import TsdsError
 
 DEFAULT_PORT = 9464
@@ -37,6 +37,8 @@ def metrics(serve: str | None, output: Path | None) -> None:
 
     if serve is not None and output is not None:
         raise click.UsageError("--serve and --output exclude each other: leave out one")
+    if output is not None:
+        check_output("--output", output)
     unreadable = None
     try:
         fetched_project()
@@ -51,7 +53,7 @@ def metrics(serve: str | None, output: Path | None) -> None:
             complain("warning", str(unreadable))
         _serve(serve, found)
     elif output is not None:
-        write_to_textfile(str(output), found)
+        write_to_textfile(str(output.resolve()), found)
         if unreadable:
             raise unreadable
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsds_pipeline.cli.terminal import Ticker, complain, say
+from tsds_pipeline.cli.terminal import Ticker, check_output, complain, say
 from tsds_pipeline.errors import TsdsError
 
 if TYPE_CHECKING:
@@ -195,8 +195,7 @@ def _check_outputs(outputs: dict[str, Path], inputs: tuple[Path, ...]) -> None:
     for option, path in outputs.items():
         if path.resolve() in taken:
             raise TsdsError(f"{option} {path}: is named twice: name a file of its own")
-        if path.is_dir() or not path.resolve().parent.is_dir():
-            raise TsdsError(f"{option} {path}: must be a file in a folder that exists")
+        check_output(option, path)
         taken.add(path.resolve())
 
 
@@ -217,7 +216,7 @@ def _write(path: Path, array: "np.ndarray") -> None:
         with temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
-    write_atomically(path, save)
+    write_atomically(path.resolve(), save)
 
 
 def _report(asked_alpha: float | str, found: "Selection", out: Path, seconds: float) -> None:

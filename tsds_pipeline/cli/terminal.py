@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tsds_pipeline import logs
+from tsds_pipeline.errors import TsdsError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,6 +76,13 @@ def complain(kind: str, text: str, **fields: Any) -> None:
     click.echo(f"{click.style(kind, fg=_COLORS[kind])}: {first}", err=True)
     for line in more:
         click.echo(f"  {line}", err=True)
+
+
+def check_output(option: str, path: Path) -> None:
+    """TsdsError unless ``path`` is, or can become, a regular file: what is written takes the place of what is there."""
+    target = path.resolve()
+    if not target.parent.is_dir() or (target.exists() and not target.is_file()):
+        raise TsdsError(f"{option} {path}: must be a file in a folder that exists")
 
 
 def width() -> int:

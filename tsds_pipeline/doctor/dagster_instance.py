@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from urllib.parse import quote
 
 from tsds_pipeline.doctor.finding import OK, PROBLEM, WARNING, Found
 from tsds_pipeline.errors import TsdsError
@@ -18,7 +19,7 @@ def dagster(project: Project) -> Found:
 
     try:
         for database in home.rglob("*.db") if given is None else ():
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
                 connection.execute("PRAGMA schema_version")
         with project_instance(project) as instance:
             old = [

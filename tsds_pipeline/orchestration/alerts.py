@@ -15,7 +15,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from tsds_pipeline.alerts import Problem, deliver, message, problems_of
 from tsds_pipeline.assets.checks import UP_TO_DATE
 from tsds_pipeline.errors import TsdsError
-from tsds_pipeline.graph import Observed, describe, observe
+from tsds_pipeline.graph import Observed, describe, observe, stored
 from tsds_pipeline.logs import extra
 from tsds_pipeline.orchestration.instances import nodes_of_run, said_by
 from tsds_pipeline.orchestration.jobs import redraw_job, refresh_job
@@ -121,13 +121,19 @@ def _failed_jobs(
     """Those of ``jobs``, of each task where they are by task, whose last run failed."""
     for job in jobs:
         seen = set()
-        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=_LAST_RUNS):
+        for record in instance.get_run_records(
+            dg.RunsFilter(job_name=job, statuses=_ENDED), limit=_LAST_RUNS
+        ):
+            run = record.dagster_run
             task = run.tags.get("dagster/partition")
             if REFRESH in run.tags:
                 continue  # of a `tsds refresh`, which told of it itself; what failed in it is told by its name
             if task in seen or (task is not None and task not in observed.tasks):
                 continue
             seen.add(task)
+            sample = stored(observed.project.storage, f"sampled_subset|{task}") if task else None
+            if sample and record.end_time and sample.path.stat().st_mtime > record.end_time:
+                continue  # what the run left undone was drawn since
             if run.status == dg.DagsterRunStatus.FAILURE:
                 key = f"job {job} {task or ''}".rstrip()
                 whose = f" of task {task}" if task else ""

@@ -1,6 +1,7 @@
 """The Dagster instance of a project: opening it, and the runs, the daemon and the ticks that are found there."""
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ def move_away(home: Path) -> str:
 
 def _own(home: Path, held: ExitStack) -> dg.DagsterInstance:
     """The instance in ``home``, the project's own, open until ``held`` ends."""
+    if re.search(r"%[0-9a-fA-F]{2}|\?", str(home)):
+        raise TsdsError(
+            f'{home}: its path has a "%" or "?" that Dagster reads as part of an address: rename the folder'
+        )
     try:
         make_files(home, _opened_once)
         instance = held.enter_context(_opened(home))

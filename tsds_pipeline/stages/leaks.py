@@ -195,4 +195,10 @@ def write_leaks(project: Project, task: str, table: pl.DataFrame) -> None:
 def read_leaks(project: Project, task: str) -> pl.DataFrame:
     """The stored leaks of ``task``; none where nobody looked yet."""
     path = leaks_path(project, task)
-    return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=SCHEMA)
+    try:
+        return pl.read_parquet(path, glob=False) if path.is_file() else pl.DataFrame(schema=SCHEMA)
+    except pl.exceptions.PolarsError as error:
+        made_with = artifact_path(project.storage, "selection_probabilities", task)
+        raise TsdsError(
+            f"{path}: is damaged ({str(error).splitlines()[0]}): delete it and {made_with}, and run `tsds refresh`"
+        ) from None
