@@ -118,6 +118,42 @@ def test_results_travel_and_nothing_else(copy):
     assert all(files(b)[name] == files(a)[name] for name in RESULTS)
 
 
+def test_a_table_keeps_the_time_at_which_it_was_put_there(copy, monkeypatch):
+    """When a sample was drawn is told by it, also on a machine that came later."""
+    _, b = pushed(copy)
+    seen = {name: one.changed for name, one in mirror(b)._listed().items()}
+    assert all(abs(changed - time.time()) < 300 for changed in seen.values())
+    monkeypatch.setattr(object_storage, "_changed_at", lambda info: 1e9)
+    mirror(b).pull()
+    old = {name for name in RESULTS if (b.root / name).stat().st_mtime == 1e9}
+    assert old == {name for name in RESULTS if name.endswith(".parquet")}
+    assert mirror(b).push() == (0, 0)
+
+
+def test_a_table_that_is_replaced_amid_the_look_takes_its_payload_along(copy, monkeypatch):
+    a, b = copy("a"), copy("b")
+    table, payload, new = (
+        f"storage/query_embeddings/t0.{end}" for end in ("parquet", "vectors-0123.npy", "vectors-4567.npy")
+    )
+    write(a, table, payload)
+    mirror(a).push()
+    stat = object_storage._stat
+
+    def replacing(path):
+        """The names are listed already when the table is looked at."""
+        if path == a.root / table:
+            monkeypatch.setattr(object_storage, "_stat", stat)
+            write(a, new, table, text="2")
+            (a.root / payload).unlink()
+        return stat(path)
+
+    monkeypatch.setattr(object_storage, "_stat", replacing)
+    assert mirror(a).push() == (2, 1)
+    mirror(b).pull()
+    assert files(b) == files(a)
+    assert files(b).keys() == {table, new}
+
+
 def test_only_changes_travel(copy, requests):
     a, b = pushed(copy)
     mirror(b).pull()

@@ -42,6 +42,7 @@ _OF_TASKS = (
     HISTORY,
 )
 _ABANDONED_SECONDS = 3600.0
+_LONGEST_EPOCH_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,8 @@ def _other_encoders(folder: Path, projects: Iterable[Project]) -> Iterator[Garba
 def _other_warmups(folder: Path, projects: Iterable[Project]) -> Iterator[Garbage]:
     made = filter(None, map(stored_warmup, projects))
     used = {name.partition("/")[0] for artifact in made for name in artifact.frame["checkpoint"]}
+    # Of one that is under way no result tells yet. It writes there after each epoch.
+    before = time.time() - _LONGEST_EPOCH_SECONDS
     for path in _entries(folder):
-        if path.name not in used:
+        if path.name not in used and path.stat().st_mtime < before:
             yield Garbage(path, "adapters of another warm-up, or of one that did not end")

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -55,6 +56,15 @@ class _Synced(NamedTuple):
     identity: str
     size: int
     mtime_ns: int
+
+
+class _There(NamedTuple):
+    """A file in the store."""
+
+    identity: str
+    size: int
+    changed: float | None
+    """When it was put there, in seconds since the epoch; None where the store does not say."""
 
 
 class Moved(NamedTuple):
@@ -98,7 +108,7 @@ class Mirror:
         What is replaced meanwhile, by a run of Dagster, is left to the next time, and deletions with it.
         """
         with self._state() as state, using(self.url):
-            here = self._here()
+            here = self._settled()
             changed = [name for name, stat in here.items() if not _is_same(state.get(name), stat)]
             gone = [name for name in state if name not in here]
             if not (changed or gone):
@@ -110,8 +120,8 @@ class Mirror:
             there = persistently(self._listed)
             for name in sent:
                 size, mtime_ns = here[name]
-                if name in there and there[name][1] == size:
-                    state[name] = _Synced(there[name][0], size, mtime_ns)
+                if name in there and there[name].size == size:
+                    state[name] = _Synced(there[name].identity, size, mtime_ns)
             for name in gone:
                 del state[name]
             return Moved(len(sent), len(gone))
@@ -130,10 +140,10 @@ class Mirror:
                 progress(len(sent), len(names))
         return sent
 
-    def _bring(self, state: dict[str, _Synced], there: Mapping[str, tuple[str, int]]) -> Moved:
+    def _bring(self, state: dict[str, _Synced], there: Mapping[str, _There]) -> Moved:
         here = self._here()
         new = [
-            name for name, (identity, _) in there.items() if name not in state or state[name][0] != identity
+            name for name, one in there.items() if name not in state or state[name].identity != one.identity
         ]
         gone = [name for name in state if name not in there]
         fs, base = opened(self.url)
@@ -142,7 +152,8 @@ class Mirror:
             for batch in _batches(new):
                 self._download(fs, base, batch, there)
                 for name in batch:
-                    state[name] = _Synced(*there[name], (self.root / name).stat().st_mtime_ns)
+                    mtime_ns = (self.root / name).stat().st_mtime_ns
+                    state[name] = _Synced(there[name].identity, there[name].size, mtime_ns)
                 progress(done := done + len(batch), len(new))
         for name in gone:
             # What was made again here meanwhile is taken there by the next push.
@@ -150,9 +161,7 @@ class Mirror:
                 (self.root / name).unlink(missing_ok=True)
         return Moved(len(new), len(gone))
 
-    def _download(
-        self, fs: Any, base: str, names: Sequence[str], there: Mapping[str, tuple[str, int]]
-    ) -> None:
+    def _download(self, fs: Any, base: str, names: Sequence[str], there: Mapping[str, _There]) -> None:
         """All of ``names`` at once, each to a file beside its place, and then into it.
 
         FileNotFoundError where one is not what was seen ``there`` any more.
@@ -163,8 +172,10 @@ class Mirror:
         try:
             fs.get([f"{base}/{name}" for name in names], [str(path) for path in beside])
             for name, path in zip(names, beside, strict=True):
-                if path.stat().st_size != there[name][1]:
+                if path.stat().st_size != there[name].size:
                     raise FileNotFoundError(f"{name} is not as long as it was listed")
+                if name.endswith(SUFFIX) and (changed := there[name].changed) is not None:
+                    os.utime(path, (changed, changed))  # when a sample was drawn is told by its table
                 os.replace(path, self.root / name)
                 if name.endswith(SUFFIX):
                     attempt_path(self.root / name).unlink(missing_ok=True)  # another machine succeeded
@@ -177,6 +188,13 @@ class Mirror:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def _settled(self) -> dict[str, tuple[int, int]]:
+        """``_here`` with the payload of every table in it, which is written before it: no other names come up."""
+        found = self._here()
+        while (again := self._here()).keys() != found.keys():
+            found = again
+        return found
+
     def _here(self) -> dict[str, tuple[int, int]]:
         """Size and time of change (ns) of every file of ours here."""
         found = {}
@@ -187,15 +205,17 @@ class Mirror:
                 found |= {name: stat for name in names if (stat := _stat(self.root / name))}
         return found
 
-    def _listed(self) -> dict[str, tuple[str, int]]:
-        """Identity and size of every file of ours there."""
+    def _listed(self) -> dict[str, _There]:
+        """Every file of ours there."""
         fs, base = opened(self.url)
         found = fs.find(base, detail=True)
         named = (
             (path.removeprefix(f"{base}/"), info) for path, info in found.items() if info["type"] == "file"
         )
         return {
-            name: (identity_of(WHERE, name, info), info["size"]) for name, info in named if _is_ours(name)
+            name: _There(identity_of(WHERE, name, info), info["size"], _changed_at(info))
+            for name, info in named
+            if _is_ours(name)
         }
 
     @contextmanager
@@ -299,6 +319,20 @@ def _batches(names: Iterable[str]) -> Iterator[list[str]]:
     for _, group in groupby(sorted(names, key=lambda name: (turn(name), name)), turn):
         together = list(group)
         yield from (together[start : start + _BATCH] for start in range(0, len(together), _BATCH))
+
+
+def _changed_at(info: Mapping[str, Any]) -> float | None:
+    """When the file of a listing was changed; each kind of store has a name of its own for it."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        value = info.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
 
 
 def _stat(path: Path) -> tuple[int, int] | None:

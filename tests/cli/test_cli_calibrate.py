@@ -1,5 +1,6 @@
 """`tsds calibrate`: what it prints and writes; its figures are tested with ``calibration`` and ``core.calibration``."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_what_cannot_be_done(texts_once, arguments, status, message):
     assert result.exit_code == status
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_vectors_of_two_lengths(tmp_path):
+    make_project(tmp_path, sources=2, tasks=1)
+    path = tmp_path / "sources" / "s1.jsonl"
+    rows = [json.loads(line) for line in path.open()]
+    write_records(path, [row | {"embedding": row["embedding"][1:]} for row in rows])
+    assert tsds("-p", tmp_path, "refresh").exit_code == 1
+    result = tsds("-p", tmp_path, "calibrate")
+    assert result.stderr == (
+        "error: source s1: its vectors have 11 dimensions, those of source s0 12: all sources need vectors of one "
+        "encoder\n"
+    )
 
 
 def test_before_the_first_refresh(tmp_path):

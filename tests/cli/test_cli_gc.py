@@ -164,3 +164,12 @@ def test_a_link_to_a_folder_is_deleted_and_not_what_is_there(done, tmp_path):
     assert tsds("-p", done, "gc", "--exports").exit_code == 0
     assert not link.is_symlink()
     assert (elsewhere / "manifest.json").exists()
+
+
+def test_a_warm_up_that_may_be_under_way_stays(done):
+    old, new = (done / "storage" / "gradient_warmups" / name for name in ("old", "new"))
+    for path in (old, new):
+        path.mkdir(parents=True)
+    os.utime(old, (time.time() - 90_000,) * 2)
+    assert "adapters of another warm-up" in tsds("-p", done, "gc", "--embeddings").output
+    assert (old.exists(), new.exists()) == (False, True)
