@@ -124,16 +124,25 @@ def _fails(own: NodeStatus) -> bool:
     return own.state == FAILED and (own.artifact is None or own.artifact.header.problem is None)
 
 
-def is_left_behind(artifact: Artifact | None, observed: Observed, versions: Mapping[str, str]) -> bool:
-    """Whether what the pipeline made ``artifact`` from has another version now; of what failed, that its last result
-    does not go with what is beside it, so that nothing can be made of both.
+def is_left_behind(
+    node: str,
+    artifact: Artifact | None,
+    failed: bool,
+    behind: Collection[str],
+    observed: Observed,
+    versions: Mapping[str, str],
+) -> bool:
+    """Whether nothing can be made of the last result of ``node``, as it does not go with what is beside it.
+
+    That is where it ``failed`` and what the pipeline made it from has another version now, and where it needs a node
+    that was left ``behind`` itself. Models read whatever is stored.
     """
+    if node in observed.models:
+        return False
     inputs = artifact.header.inputs if artifact else {}
-    return any(
-        versions.get(name, version) != version
-        for name, version in inputs.items()
-        if name not in observed.versions
-    )
+    made = (name for name in inputs if name not in observed.versions)
+    moved = any(versions.get(name, inputs[name]) != inputs[name] for name in made)
+    return (failed and moved) or any(name in behind for name in required(node, observed))
 
 
 def due_models(observed: Observed, versions: Mapping[str, str]) -> list[str]:
@@ -158,9 +167,7 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
     versions = dict(observed.versions)
     unsettled: set[str] = set()  # due, or under way, or after what is: what comes after waits
     lacking: set[str] = set()  # without a result that could be used, and without hope of one
-    left_behind: set[str] = (
-        set()
-    )  # of those, with one that does not go with what is beside it; and what is after them
+    left_behind: set[str] = set()
     asked: set[str] = set()
     for node in nodes(observed):
         own = node_status(node, observed, versions)
@@ -180,12 +187,10 @@ def next_nodes(observed: Observed, busy: Collection[str] = ()) -> set[str]:
         if (due and not held) or not unsettled.isdisjoint(before) or node in busy:
             unsettled.add(node)
         stands_in = own.artifact is not None and own.artifact.header.problem is not None
-        if own.due and not stands_in and (own.tried or unknown or not lacking.isdisjoint(needed)):
-            lacking.add(node)
-            if is_left_behind(own.artifact, observed, versions):
-                left_behind.add(node)
-        if not left_behind.isdisjoint(needed):
+        failed = own.due and not stands_in and (own.tried or unknown or not lacking.isdisjoint(needed))
+        if is_left_behind(node, own.artifact, failed, left_behind, observed, versions):
             left_behind.add(node)
+        if failed or node in left_behind:
             lacking.add(node)
     return asked
 

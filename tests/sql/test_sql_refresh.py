@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.commands import tsds
-from tests.projects import made, made_models, make_project, refreshed
+from tests.projects import append_records, clustered, made, made_models, make_project, records, refreshed
 from tsds_pipeline.definitions import definitions
 from tsds_pipeline.graph import observe, stored
 from tsds_pipeline.orchestration.instances import project_instance
@@ -264,3 +264,20 @@ def test_a_relation_has_only_what_is_in_the_project(root):
     assert "s1" not in relation_sql("kde_densities", observed.project.storage, observed.keys)
     with open_warehouse(observed) as connection:
         assert connection.execute("SELECT DISTINCT source FROM query_neighbors").fetchall() == [("s0",)]
+
+
+def test_a_model_reads_what_another_had_last_while_what_is_before_that_fails(root):
+    few = "SELECT CASE WHEN count(*) > 7 THEN error('too many') ELSE 1 END AS n FROM query_examples"
+    write(root, "marts/few.sql", few)
+    write(root, "marts/between.sql", "SELECT n FROM few")
+    write(root, "marts/both.sql", "SELECT n, count(*) AS queries FROM between, query_examples GROUP BY n")
+    assert {name for name, (outcome, *_) in outcomes(root).items() if outcome == "made"} == {
+        "few",
+        "between",
+        "both",
+    }
+    append_records(root / "tasks" / "t0" / "query.jsonl", records("more", clustered(5, 301)[4:]))
+    found = outcomes(root)
+    assert found["few"][0] == "failed"
+    assert "waiting" not in {outcome for outcome, *_ in found.values()}
+    assert found["both"][0] == "made"

@@ -128,9 +128,7 @@ class Refresh:
                     versions[node] = artifact.version
                 stands_in = artifact is not None and artifact.header.problem is not None
                 failed = step.outcome == WAITING or (step.outcome == FAILED and not stands_in)
-                if (failed and is_left_behind(artifact, self.observed, versions)) or (
-                    not self._left_behind.isdisjoint(required(node, self.observed))
-                ):
+                if is_left_behind(node, artifact, failed, self._left_behind, self.observed, versions):
                     self._left_behind.add(node)
                 if failed or node in self._left_behind:
                     self._stuck.add(node)
